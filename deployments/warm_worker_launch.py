@@ -1,0 +1,143 @@
+"""From a claimed flow run to a child at work on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.runner._control_channel import ControlChannel
+from prefect.workers.base import BaseWorker
+
+from deployments.forked_child import Child
+from deployments.templates import Templates
+from deployments.warm_worker_endings import Attempt
+from deployments.warm_worker_job import WarmJobConfiguration
+
+# A hook that hangs must not keep a cancelled run in Cancelling.
+_HOOKS_LIMIT_SECONDS = 60.0
+
+
+class Launcher:
+    """Resolves the job of a flow run and forks its child from the right template."""
+
+    def __init__(
+        self,
+        worker: BaseWorker[WarmJobConfiguration, Any, Any],
+        control: ControlChannel,
+    ) -> None:
+        self._worker = worker
+        self._control = control
+        self._templates = Templates()
+
+    async def close(self) -> None:
+        """End the templates; children still there go on as orphans."""
+        await self._templates.close()
+
+    async def resolve(
+        self, flow_run: FlowRun
+    ) -> tuple[DeploymentResponse | None, WarmJobConfiguration]:
+        """The run's deployment and its complete job.
+
+        Raises:
+            ObjectNotFound: the deployment or the flow was deleted.
+            CommandNotSupportedError: the job has a command of its own.
+        """
+        client = self._worker.client
+        deployment = None
+        if flow_run.deployment_id is not None:
+            deployment = await client.read_deployment(flow_run.deployment_id)
+        configuration = await WarmJobConfiguration.resolve_for_flow_run(
+            flow_run,
+            client=client,
+            # A heartbeat may bring a changed pool in the middle of this.
+            work_pool=self._worker.work_pool.model_copy(deep=True),
+            worker_name=self._worker.name,
+            worker_id=self._worker.backend_id,
+            deployment=deployment,
+        )
+        return deployment, configuration
+
+    async def start(
+        self,
+        flow_run: FlowRun,
+        deployment: DeploymentResponse | None,
+        configuration: WarmJobConfiguration,
+    ) -> Child:
+        """Fork a child that runs the flow run.
+
+        Raises:
+            TemplateBrokenError: with the traceback of the import that failed.
+        """
+        port, token = self._control.register(flow_run.id)
+        environment = {
+            "PREFECT__CONTROL_PORT": str(port),
+            "PREFECT__CONTROL_TOKEN": token,
+        }
+        job = self._job("execute", flow_run, deployment, configuration, environment)
+        return await self._templates.fork(configuration.order(), job)
+
+    async def run_hooks(self, attempt: Attempt, state: State[Any]) -> None:
+        """Run the flow's hooks in a child; what goes wrong there is only logged."""
+        try:
+            deployment, configuration = await self.resolve(attempt.flow_run)
+            job = self._job(
+                "run_hooks", attempt.flow_run, deployment, configuration, {}
+            )
+            job["payload"]["state"] = state.model_dump(mode="json", exclude={"data"})
+            child = await self._templates.fork(configuration.order(), job)
+        except Exception:
+            logger = self._worker.get_flow_run_logger(attempt.flow_run)
+            logger.exception("The hooks for %s could not run.", state.name)
+            return
+        with anyio.move_on_after(_HOOKS_LIMIT_SECONDS):
+            await child.exited.wait()
+        await child.stop(grace_seconds=None)
+
+    async def warm_up(self) -> None:
+        """Start the template of the pool's own defaults, so that the first run is fast.
+
+        Raises:
+            TemplateBrokenError: with the traceback of the import that failed.
+        """
+        configuration: WarmJobConfiguration
+        configuration = await WarmJobConfiguration.from_template_and_values(
+            base_job_template=self._worker.work_pool.base_job_template,
+            values={},
+            client=self._worker.client,
+        )
+        configuration.env = {
+            **WarmJobConfiguration._base_environment(),
+            **configuration.env,
+        }
+        await self._templates.get(configuration.order())
+
+    def _job(
+        self,
+        function: str,
+        flow_run: FlowRun,
+        deployment: DeploymentResponse | None,
+        configuration: WarmJobConfiguration,
+        control_environment: dict[str, str],
+    ) -> dict[str, Any]:
+        run_environment = configuration.run_environment()
+        return {
+            "target": f"deployments.warm_run:{function}",
+            "env": {
+                **run_environment,
+                **control_environment,
+                # As with Prefect's runner: the worker, not the engine, reports a
+                # cancellation and runs its hooks.
+                "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
+            },
+            "stream_output": configuration.stream_output,
+            "orphan_seconds": configuration.orphan_seconds,
+            "stop_grace_seconds": configuration.stop_grace_seconds,
+            "payload": {
+                "flow_run": flow_run.model_dump(mode="json"),
+                "deployment": deployment and deployment.model_dump(mode="json"),
+                "settings": list(run_environment),
+                "in_working_dir": configuration.working_dir is not None,
+            },
+        }

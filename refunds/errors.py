@@ -1,0 +1,154 @@
+"""Every error, named by what happens next.
+
+RefundError
+├── BadInput                  correct what you sent; nothing was stored        (exit 2)
+│   ├── UnknownRefund         no refund has this id
+│   └── ContentConflict       this id was submitted before with other content
+├── Conflict                  the world moved on; look again, then act         (exit 1)
+│   ├── NothingToDecide       nobody is being asked about this refund now
+│   ├── DecisionConflict      it was decided otherwise, or you said otherwise
+│   ├── DecisionLate          the deadline has passed
+│   ├── DigestStale           what you saw is not what would be paid
+│   └── ApproverRefused       this person may not decide this refund
+├── LedgerRefusal             our own rules said no; nothing was sent
+│   ├── ChargeExhausted       the charge or the items are already spoken for
+│   ├── KeyReused             one key, two different requests: a bug, loudly
+│   ├── StaleRunner           another run holds the lease now; stop
+│   └── HistoryBroken         the hash chain does not verify
+├── NeedsAttention            stop and hand it to a person
+└── StepFailed                a call to another system
+    ├── StepRefused           final: do not send it again
+    │   └── PaymentDeclined   final: compensate and conclude
+    └── StepRetryable         send again under the same key
+        ├── SystemUnavailable it did nothing
+        │   └── GatewayUnavailable
+        └── StepUnknown       it may have acted: ask before sending again
+            └── PaymentUnknown
+
+Every error pickles: its arguments are its fields.
+"""
+
+
+class RefundError(Exception):
+    """Anything this project raises on purpose."""
+
+
+class BadInput(RefundError):
+    """What was sent cannot be taken; nothing was stored."""
+
+
+class UnknownRefund(BadInput):
+    """No refund has this id."""
+
+    def __init__(self, refund_id: str) -> None:
+        super().__init__(refund_id)
+        self.refund_id = refund_id
+
+    def __str__(self) -> str:
+        return f"no refund has the id {self.refund_id!r}; `refunds list` shows all of them"
+
+
+class ContentConflict(BadInput):
+    """This refund id was submitted before with other content."""
+
+    def __init__(self, refund_id: str, fields: tuple[str, ...]) -> None:
+        super().__init__(refund_id, fields)
+        self.refund_id = refund_id
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return (
+            f"{self.refund_id} was already submitted with another {', '.join(self.fields)}; "
+            "a different refund needs a different refund_id"
+        )
+
+
+class Conflict(RefundError):
+    """The world moved on between looking and acting."""
+
+
+class NothingToDecide(Conflict):
+    """Nobody is being asked about this refund now."""
+
+
+class DecisionConflict(Conflict):
+    """The refund was decided otherwise."""
+
+
+class DecisionLate(Conflict):
+    """The deadline had passed when the decision arrived."""
+
+
+class DigestStale(Conflict):
+    """The decision was made on facts that are not the ones that would be paid."""
+
+
+class ApproverRefused(Conflict):
+    """This person may not decide this refund."""
+
+
+class LedgerRefusal(RefundError):
+    """The ledger's own rules refused; nothing was sent."""
+
+
+class ChargeExhausted(LedgerRefusal):
+    """The charge has too little left, or an item is claimed by another refund."""
+
+
+class KeyReused(LedgerRefusal):
+    """The same key was used with another request digest."""
+
+
+class StaleRunner(LedgerRefusal):
+    """Another run holds the lease on this refund."""
+
+
+class HistoryBroken(LedgerRefusal):
+    """An event's digest does not follow from the one before it."""
+
+
+class NeedsAttention(RefundError):
+    """Nothing safe is left to do without a person."""
+
+
+class StepFailed(RefundError):
+    """A call to another system did not succeed.
+
+    Fields: `system` (gateway, crm …), `detail` (what was seen, no secrets).
+    """
+
+    def __init__(self, system: str, detail: str) -> None:
+        super().__init__(system, detail)
+        self.system = system
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.system}: {self.detail}"
+
+
+class StepRefused(StepFailed):
+    """The system said no for good."""
+
+
+class PaymentDeclined(StepRefused):
+    """The gateway said no for good."""
+
+
+class StepRetryable(StepFailed):
+    """Sending again under the same key is the right thing."""
+
+
+class SystemUnavailable(StepRetryable):
+    """The system certainly did nothing."""
+
+
+class GatewayUnavailable(SystemUnavailable):
+    """The gateway certainly paid nothing."""
+
+
+class StepUnknown(StepRetryable):
+    """The system may have acted: it has to be asked first."""
+
+
+class PaymentUnknown(StepUnknown):
+    """The gateway may have paid."""

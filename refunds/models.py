@@ -1,0 +1,317 @@
+"""The values everything else speaks in. Frozen, strict, JSON in and out."""
+
+import unicodedata
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from refunds import money
+from refunds.digests import digest
+
+# Longest customer message any door accepts, in characters. The longest real one in the
+# sample is below 2,000; ten times that leaves room and keeps a run's parameters far below
+# the 512 kB that Prefect's API accepts.
+MAX_MESSAGE_CHARACTERS = 20_000
+
+# What JSON keeps and a person may have typed: the three white-space controls.
+_ALLOWED_CONTROLS = frozenset("\n\r\t")
+
+
+def _plain_text(text: str) -> str:
+    for position, character in enumerate(text):
+        kind = unicodedata.category(character)
+        if kind == "Cs" or (kind == "Cc" and character not in _ALLOWED_CONTROLS):
+            raise ValueError(f"control character U+{ord(character):04X} at position {position}")
+    return text
+
+
+def _one_line(text: str) -> str:
+    _plain_text(text)
+    if text.strip() != text or any(c in text for c in _ALLOWED_CONTROLS):
+        raise ValueError("must be one line with no space at either end")
+    return text
+
+
+def _currency(code: str) -> str:
+    if not money.is_currency(code):
+        raise ValueError(f"{code!r} is not an ISO 4217 currency code in upper case, such as USD")
+    return code
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
+Sentence = Annotated[str, Field(max_length=2_000), AfterValidator(_plain_text)]
+Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
+AmountMinor = Annotated[int, Field(strict=True, gt=0, le=money.MAX_AMOUNT_MINOR)]
+ZeroOrMoreMinor = Annotated[int, Field(strict=True, ge=0, le=money.MAX_AMOUNT_MINOR)]
+RefundId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Value(BaseModel):
+    """A frozen value; unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def plain(self) -> dict[str, Any]:
+        """The value as JSON types."""
+        return self.model_dump(mode="json")
+
+
+class Kind(StrEnum):
+    """What the customer wants undone."""
+
+    CANCEL = "cancel"
+    RETURN = "return"
+
+
+class Verdict(StrEnum):
+    """What rules and model say before any person."""
+
+    APPROVE = "APPROVE"
+    REJECT = "REJECT"
+    REVIEW = "REVIEW"
+
+
+class Decision(StrEnum):
+    """What a person decided, or the clock. Expired is not rejected."""
+
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+
+
+class Outcome(StrEnum):
+    """How a refund ended: a value, not an exception."""
+
+    PAID = "PAID"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    FAILED = "FAILED"
+
+
+class State(StrEnum):
+    """Where a refund stands."""
+
+    RECEIVED = "received"
+    ASSESSING = "assessing"
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
+    PAYING = "paying"
+    SETTLING = "settling"
+    SYNCING = "syncing"
+    COMPLETED = "completed"
+    NEEDS_ATTENTION = "needs_attention"
+
+
+class RefundRequest(Value):
+    """What is asked: order, items, amount, who asked, why.
+
+    `amount_minor` is in minor units of `currency` (JPY has 0 digits, USD 2, KWD 3).
+    `item_ids` names each unit; an item bought twice may stand there twice.
+    `requested_by` is who entered the request; left empty, it is the customer.
+    `message` is the customer's own text: data, never instructions.
+    """
+
+    refund_id: RefundId
+    kind: Kind
+    order_id: Name
+    customer_id: Name
+    item_ids: Annotated[tuple[Name, ...], Field(min_length=1, max_length=200)]
+    amount_minor: AmountMinor
+    currency: Currency
+    refund_to: Name
+    reason: Name
+    message: Annotated[
+        str, Field(max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(_plain_text)
+    ] = ""
+    requested_by: Annotated[str, Field(max_length=128), AfterValidator(_one_line)] = ""
+    goodwill_minor: ZeroOrMoreMinor = 0
+
+    @property
+    def requester(self) -> str:
+        """Who may not approve this request."""
+        return self.requested_by or self.customer_id
+
+    def digest(self) -> str:
+        """SHA-256 over every field that was given; a default added later changes nothing."""
+        return digest(self.model_dump(mode="json", exclude_defaults=True))
+
+
+class Item(Value):
+    """One unit on an order."""
+
+    item_id: str
+    name: str
+    price_minor: ZeroOrMoreMinor
+
+
+class Charge(Value):
+    """The captured payment being refunded.
+
+    `left_minor` is what the ledger would still let go: captured − reserved − refunded.
+    """
+
+    charge_id: str
+    payment_method_id: str
+    currency: Currency
+    captured_minor: ZeroOrMoreMinor
+    left_minor: ZeroOrMoreMinor
+
+
+class Order(Value):
+    """An order as the shop knows it."""
+
+    order_id: str
+    customer_id: str
+    status: str
+    currency: Currency
+    items: tuple[Item, ...]
+    charges: tuple[Charge, ...]
+    # Ways to pay that belong to the customer, by id, with their kind (credit_card, gift_card …).
+    payment_methods: dict[str, str]
+
+
+class AfterSale(Value):
+    """An earlier after-sale record of the same order."""
+
+    record_id: str
+    kind: str
+    status: str
+    amount_minor: ZeroOrMoreMinor
+    note: str
+
+
+class Rival(Value):
+    """Another refund request on the same order, and how far it has got."""
+
+    refund_id: str
+    state: State
+    item_ids: tuple[str, ...]
+    amount_minor: AmountMinor
+    # Whether its money is already reserved or paid; an undecided rival only competes.
+    holds_money: bool
+
+
+class RiskFeatures(Value):
+    """What the customer's own history says; amounts in the order's currency, minor units."""
+
+    orders_total: int
+    orders_cancelled: int
+    spent_minor: ZeroOrMoreMinor
+    refunded_minor: ZeroOrMoreMinor
+    # Other refund requests of this customer that are paid or under way with us.
+    other_refunds: int
+
+
+class Case(Value):
+    """Everything the rules look at: plain facts, loaded once per round.
+
+    `round` counts fresh looks at the world: 1 at first, one more whenever what was approved
+    turned out to have changed.
+    """
+
+    request: RefundRequest
+    round: int
+    order: Order | None
+    after_sales: tuple[AfterSale, ...] = ()
+    rivals: tuple[Rival, ...] = ()
+
+    @property
+    def refund_id(self) -> str:
+        """The refund this case is about."""
+        return self.request.refund_id
+
+    @property
+    def charge(self) -> Charge | None:
+        """The charge to refund: the one paid by the destination, else the largest left."""
+        if self.order is None or not self.order.charges:
+            return None
+        return max(
+            self.order.charges,
+            key=lambda c: (c.payment_method_id == self.request.refund_to, c.left_minor),
+        )
+
+
+class Recommendation(StrEnum):
+    """What a model may say."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    REVIEW = "review"
+
+
+class Opinion(Value):
+    """A model's structured opinion; it can tighten a verdict, never loosen it."""
+
+    recommendation: Recommendation
+    reasons: tuple[Sentence, ...] = ()
+    signals: tuple[Name, ...] = ()
+    model: Name
+    prompt_version: Name
+
+
+class Reason(Value):
+    """Why a verdict is what it is: the rule that spoke, and its sentence."""
+
+    rule: str
+    verdict: Verdict
+    text: str
+
+
+class Assessment(Value):
+    """The verdict before any person, with every reason, under one policy version."""
+
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    policy_version: str
+    opinion: Opinion | None = None
+
+
+class ApprovalRequest(Value):
+    """The exact thing a person is asked to approve.
+
+    `digest` binds amount, currency, charge, destination, items, evidence and policy version.
+    `escalate_at` is when the next level is asked as well; `deadline` when the question expires.
+    """
+
+    approval_id: str
+    refund_id: RefundId
+    round: int
+    digest: str
+    facts: dict[str, Any]
+    people_needed: int
+    verified_needed: bool
+    escalate_at: datetime
+    deadline: datetime
+
+
+class PaymentStatus(StrEnum):
+    """What the gateway says of one refund."""
+
+    SUCCEEDED = "succeeded"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+class Payment(Value):
+    """One refund at the gateway; `reference` is the gateway's own id."""
+
+    status: PaymentStatus
+    reference: str
+    amount_minor: AmountMinor
+    currency: Currency
+    detail: str = ""
+
+    @model_validator(mode="after")
+    def _failure_says_why(self) -> Self:
+        if self.status is PaymentStatus.FAILED and not self.detail:
+            raise ValueError("a failed payment carries the gateway's reason in `detail`")
+        return self
+
+
+class Receipt(Value):
+    """That one step was done: its key and the other system's own id for it."""
+
+    key: str
+    reference: str

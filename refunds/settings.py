@@ -1,0 +1,99 @@
+"""Where everything is: read from `REFUNDS_…` variables, with embedded defaults.
+
+`REFUNDS_HOME` (default `.refunds`) holds all embedded state; two homes are two worlds.
+`REFUNDS_PORT` (default 4200) is Prefect's; the service is at +1, the sandbox at +2.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from refunds.errors import BadInput
+
+LEDGER_BLOCK = "refunds-ledger"
+SHOP_BLOCK = "refunds-shop"
+RESULTS_BLOCK = "ledger-storage/refunds-results"
+WORK_POOL = "refunds"
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Empty addresses mean the embedded stack's own."""
+
+    model_config = SettingsConfigDict(env_prefix="REFUNDS_", frozen=True)
+
+    home: Path = Path(".refunds")
+    port: Annotated[int, Field(ge=1024, le=65_000)] = 4200
+    policy: Path | None = None
+
+    ledger_url: SecretStr = SecretStr("")
+    shop_url: SecretStr = SecretStr("")
+    prefect_database_url: SecretStr = SecretStr("")
+
+    gateway_url: str = ""
+    crm_url: str = ""
+    coupons_url: str = ""
+    logistics_url: str = ""
+    notices_url: str = ""
+    model_url: str = ""
+
+    gateway_key: SecretStr = SecretStr("sk_test_sandbox")
+    webhook_secret: SecretStr = SecretStr("whsec_sandbox")
+
+    # Where people reach the service and the Prefect UI; they appear as links in cards.
+    public_url: str = ""
+
+    @property
+    def home_dir(self) -> Path:
+        """The state directory, absolute."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def prefect_url(self) -> str:
+        """The embedded Prefect server's address, without `/api`."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def prefect_api_url(self) -> str:
+        """The Prefect API in use: `PREFECT_API_URL` where it is set, else the embedded one."""
+        return os.environ.get("PREFECT_API_URL") or f"{self.prefect_url}/api"
+
+    @property
+    def service_url(self) -> str:
+        """The service's address."""
+        return self.public_url or f"http://127.0.0.1:{self.port + 1}"
+
+    @property
+    def sandbox_url(self) -> str:
+        """The sandbox's address."""
+        return f"http://127.0.0.1:{self.port + 2}"
+
+    def system_url(self, system: str) -> str:
+        """The base address of gateway, crm, coupons, logistics, notices or model."""
+        return str(getattr(self, f"{system}_url") or f"{self.sandbox_url}/{system}").rstrip("/")
+
+    @property
+    def ledger_database_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger_url.get_secret_value() or f"sqlite:///{self.home_dir}/ledger.db"
+
+    @property
+    def shop_database_url(self) -> str:
+        """SQLAlchemy URL of the shop's database, which we only read."""
+        return self.shop_url.get_secret_value() or f"sqlite:///{self.home_dir}/sandbox/shop.db"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings. Raises BadInput naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"REFUNDS_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}"
+            for e in error.errors(include_input=False)
+        )
+        raise BadInput(f"settings are wrong: {wrong}") from error

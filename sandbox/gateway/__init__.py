@@ -1,0 +1,1 @@
+"""The payment gateway: Stripe's refund API over the books of the sandbox."""

@@ -1,0 +1,1 @@
+"""The shop: its database, the records it is loaded from, and its counts."""

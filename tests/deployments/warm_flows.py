@@ -1,0 +1,55 @@
+"""Small flows for the tests of the warm worker; each test project gets a copy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.flow_runs import asuspend_flow_run
+
+EDITION = "first"
+
+
+def note(place: str, name: str, text: str) -> None:
+    """Leave a trace that the test can wait for: whole or not at all."""
+    path = Path(place, name)
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+@flow
+def trace(place: str) -> None:
+    """Says which process and which edition of the code ran it."""
+    note(place, "trace", f"{os.getpid()} {os.getppid()} {os.environ.get('TINT')}")
+    note(place, "edition", EDITION)
+
+
+def write_cancelled(flow: Any, flow_run: Any, state: Any) -> None:
+    note(flow_run.parameters["place"], "cancellation-hook", f"{flow.name} {state.name}")
+
+
+def write_crashed(flow: Any, flow_run: Any, state: Any) -> None:
+    note(flow_run.parameters["place"], "crash-hook", f"{flow.name} {state.name}")
+
+
+@flow(on_cancellation=[write_cancelled], on_crashed=[write_crashed])
+async def linger(place: str) -> None:
+    """Works until it is let go."""
+    note(place, "started", str(os.getpid()))
+    go = Path(place, "go")
+    # The signal comes from another process, so it is a file and not an event.
+    while not await asyncio.to_thread(go.exists):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    note(place, "finished", str(os.getpid()))
+
+
+@flow
+async def ask(place: str) -> None:
+    """Waits for a person without holding a process."""
+    note(place, "asked", str(os.getpid()))
+    await asuspend_flow_run(timeout=600, key="approval")
+    note(place, "answered", str(os.getpid()))
