@@ -7,7 +7,7 @@ from typing import Any
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces; raises TypeError for what JSON cannot hold exactly."""
-    _refuse_floats(value)
+    _refuse_inexact(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -16,12 +16,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def _refuse_floats(value: Any) -> None:
+def _refuse_inexact(value: Any) -> None:
     if isinstance(value, float):
         raise TypeError("a float has no place in what is digested; use integer minor units")
     if isinstance(value, dict):
-        for part in value.values():
-            _refuse_floats(part)
+        for key, part in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"a {type(key).__name__} as a key would become text; use a string")
+            _refuse_inexact(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            _refuse_floats(part)
+            _refuse_inexact(part)

@@ -18,6 +18,12 @@ MAX_MESSAGE_CHARACTERS = 20_000
 # What JSON keeps and a person may have typed: the three white-space controls.
 _ALLOWED_CONTROLS = frozenset("\n\r\t")
 
+# What breaks a line or turns its direction, so that a name reads as another one on a card:
+# the line and paragraph separators and the embedding, override and isolate marks of bidi.
+_MISLEADING_IN_A_LINE = frozenset(
+    "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+
 
 def _plain_text(text: str) -> str:
     for position, character in enumerate(text):
@@ -31,6 +37,9 @@ def _one_line(text: str) -> str:
     _plain_text(text)
     if text.strip() != text or any(c in text for c in _ALLOWED_CONTROLS):
         raise ValueError("must be one line with no space at either end")
+    for position, character in enumerate(text):
+        if character in _MISLEADING_IN_A_LINE:
+            raise ValueError(f"misleading character U+{ord(character):04X} at position {position}")
     return text
 
 
@@ -315,3 +324,43 @@ class Receipt(Value):
 
     key: str
     reference: str
+
+
+class Seat(Value):
+    """What a run found when it asked for its refund.
+
+    `is_mine` says whether this run carries it on; if not, `outcome` says how the refund ended,
+    or `held_by` which run has it.
+    """
+
+    is_mine: bool
+    outcome: Outcome | None = None
+    held_by: str | None = None
+
+
+class Level(StrEnum):
+    """Who is asked: the team first, its leads when the first deadline passes."""
+
+    TEAM = "team"
+    LEADS = "leads"
+
+
+class Answer(Value):
+    """What the ledger says of a question put to a person.
+
+    `decision` is None while nobody decided; then `begun` is how often the run has begun to
+    wait, or 0 when this level's time is over. `is_stale` means that the facts changed and the
+    question has to be put anew. `refusals` are answers that were given and could not be taken.
+    """
+
+    decision: Decision | None
+    is_stale: bool = False
+    begun: int = 0
+    refusals: tuple[str, ...] = ()
+
+
+class Standstill(Value):
+    """How a run waits for a callback or a clock: `begun` is 0 when there is nothing to wait for."""
+
+    name: str
+    begun: int

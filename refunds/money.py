@@ -9,6 +9,14 @@ from babel.numbers import format_currency, get_currency_precision
 # It keeps sums of many refunds far inside a 64-bit integer.
 MAX_AMOUNT_MINOR = 10**12
 
+# Where CLDR counts the digits that people write and ISO 4217 the digits that banks and
+# gateways count: minor units are ISO's, so LBP 123456 is 1,234.56 pounds, not 123,456.
+_ISO_DIGITS = {
+    **dict.fromkeys(("AFN", "ALL", "IRR", "KPW", "LAK", "LBP", "MGA", "MMK"), 2),
+    **dict.fromkeys(("RSD", "SLL", "SOS", "SYP", "YER"), 2),
+    "IQD": 3,
+}
+
 
 def is_currency(code: str) -> bool:
     """Whether `code` is an ISO 4217 code, upper case (source: CLDR, by Babel)."""
@@ -17,10 +25,12 @@ def is_currency(code: str) -> bool:
 
 def digits(currency: str) -> int:
     """How many minor-unit digits the currency has: 0 for JPY, 2 for USD, 3 for KWD."""
-    return get_currency_precision(currency)
+    return _ISO_DIGITS.get(currency, get_currency_precision(currency))
 
 
 def show(amount_minor: int, currency: str) -> str:
     """The amount as people write it: `show(123456, "USD") == "$1,234.56"`."""
-    major = Decimal(amount_minor).scaleb(-digits(currency))
-    return str(format_currency(major, currency, locale="en_US"))
+    places = digits(currency)
+    pattern = f"¤#,##0.{'0' * places}" if places else "¤#,##0"
+    major = Decimal(amount_minor).scaleb(-places)
+    return str(format_currency(major, currency, pattern, locale="en_US", currency_digits=False))

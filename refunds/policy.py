@@ -106,16 +106,23 @@ def _already_refunded(case: Case, order: Order) -> Iterator[Reason]:
     if charge is None:
         yield _reject("nothing_paid", "Nothing was paid for this order.")
         return
-    if request.amount_minor > charge.left_minor:
+    if charge.currency != request.currency:
+        yield _reject(
+            "currency",
+            f"The charge is in {charge.currency}, the request in {request.currency}.",
+        )
+    elif request.amount_minor > charge.left_minor:
         left = money.show(charge.left_minor, charge.currency)
         yield _reject("more_than_left", f"Only {left} is left on charge {charge.charge_id}.")
-    free = Counter(item.item_id for item in order.items)
+    ordered = Counter(item.item_id for item in order.items)
+    free = ordered.copy()
     for rival in case.rivals:
         if rival.holds_money:
             free.subtract(rival.item_ids)
     for item_id, units in Counter(request.item_ids).items():
-        if 0 <= free[item_id] < units or free[item_id] < 0:
-            others = ", ".join(r.refund_id for r in case.rivals if item_id in r.item_ids)
+        if free[item_id] < units <= ordered[item_id]:
+            holders = (r for r in case.rivals if r.holds_money and item_id in r.item_ids)
+            others = ", ".join(rival.refund_id for rival in holders)
             yield _reject("item_refunded", f"Item {item_id} is already refunded by {others}.")
 
 
@@ -178,9 +185,7 @@ def _risky(risk: RiskFeatures | None, policy: Policy) -> Iterator[Reason]:
     rule = policy.risk
     if risk.other_refunds >= rule.other_refunds:
         yield _review("many_refunds", f"The customer has {risk.other_refunds} other refunds.")
-    cancelled_too_often = (
-        risk.orders_cancelled * 100 > rule.cancelled_percent * risk.orders_total
-    )
+    cancelled_too_often = risk.orders_cancelled * 100 > rule.cancelled_percent * risk.orders_total
     if risk.orders_cancelled >= rule.cancelled_orders and cancelled_too_often:
         yield _review(
             "many_cancelled",

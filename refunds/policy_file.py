@@ -13,6 +13,10 @@ from refunds.models import Currency, Kind, Name, Sentence, ZeroOrMoreMinor
 DEFAULT_POLICY_FILE = Path(__file__).with_name("policy.toml")
 
 _Positive = Annotated[int, Field(strict=True, gt=0)]
+# A year: no refund is waited for longer, and a slip of the keyboard is caught.
+_Hours = Annotated[int, Field(strict=True, gt=0, le=366 * 24)]
+# A week between two attempts is already longer than any outage.
+_Seconds = Annotated[int, Field(strict=True, gt=0, le=7 * 86_400)]
 
 
 class _Section(BaseModel):
@@ -30,7 +34,7 @@ class KindRule(_Section):
 class Limits(BaseModel):
     """An amount per currency, in minor units, and why."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
     why: Annotated[Sentence, Field(min_length=1)]
     amounts_minor: dict[Currency, ZeroOrMoreMinor]
 
@@ -58,8 +62,8 @@ class RiskRule(_Section):
 class ApprovalRule(_Section):
     """Who is asked, and how long the question stands."""
 
-    escalate_after_hours: _Positive
-    expire_after_hours: _Positive
+    escalate_after_hours: _Hours
+    expire_after_hours: _Hours
     approvers: Name
     escalate_to: Name
     verified_channels: tuple[Name, ...]
@@ -74,9 +78,9 @@ class ApprovalRule(_Section):
 class PatienceRule(_Section):
     """How long to keep trying by ourselves."""
 
-    outage_seconds: Annotated[tuple[_Positive, ...], Field(min_length=1)]
-    resend_within_hours: _Positive
-    settle_within_hours: _Positive
+    outage_seconds: Annotated[tuple[_Seconds, ...], Field(min_length=1)]
+    resend_within_hours: _Hours
+    settle_within_hours: _Hours
 
 
 class Policy(BaseModel):
@@ -118,11 +122,22 @@ class Policy(BaseModel):
 def parse(text: str, source: str = "policy") -> Policy:
     """The policy in a TOML text. Raises BadInput naming each wrong entry."""
     try:
-        return Policy.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        entries = tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, or a number with thousands of digits
         raise BadInput(f"{source} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise BadInput(f"{source} is not a policy: it is nested too deeply") from error
+    try:
+        return Policy.model_validate(entries)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()
-        )
+        wrong = "; ".join(f"{_entry(e['loc'])}: {_said(e['msg'])}" for e in error.errors())
         raise BadInput(f"{source} is not a valid policy: {wrong}") from error
+
+
+def _entry(place: tuple[int | str, ...]) -> str:
+    """Where the entry stands in the file, without the names that only the model has."""
+    return ".".join(str(part) for part in place if part not in ("amounts_minor", "[key]"))
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("valid tuple", "list in [brackets]")

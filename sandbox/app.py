@@ -187,6 +187,6 @@ async def _unrouted(request: Request, problem: Exception) -> Response:
     del request
     assert isinstance(problem, HTTPException)  # noqa: S101  registered for nothing else
     text = f"{problem.detail}: GET / links what there is."
-    code = "method_not_allowed" if problem.status_code == 405 else "not_found"  # noqa: PLR2004
+    code = "method_not_allowed" if problem.status_code == 405 else "not_found"  # noqa: PLR2004  HTTP's own
     answer = error(problem.status_code, code, text)
     return Answer(answer.status, answer.body, problem.headers or {}).response()

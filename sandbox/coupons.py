@@ -25,6 +25,7 @@ def _shown(row: sqlite3.Row) -> dict[str, Any]:
         "code": f"SORRY-{row['number']:06d}",
         "status": row["status"],
         "refund_id": row["refund_id"],
+        "reference": row["reference"],
         "customer_id": row["customer_id"],
         "amount_minor": row["amount_minor"],
         "currency": row["currency"],
@@ -37,9 +38,13 @@ COUPONS = Thing(
     path="/coupons/v1/coupons",
     made_as="issue_coupon",
     body=NewCoupon,
-    row=lambda body: body.model_dump(exclude={"refund_id"}) | {"status": "issued"},
+    row=lambda body: body.model_dump(exclude={"refund_id", "reference"}) | {"status": "issued"},
     listing=Listing(
-        name="coupons", prefix="coupon", source="coupons", filters=("refund_id",), shown=_shown
+        name="coupons",
+        prefix="coupon",
+        source="coupons",
+        filters=("refund_id", "reference"),
+        shown=_shown,
     ),
 )
 VOIDING = Undoing(verb="void", undone_as="void_coupon", status="void")

@@ -26,6 +26,7 @@ def _shown(row: sqlite3.Row) -> dict[str, Any]:
     return {
         "case_id": to_id("case", row["number"]),
         "refund_id": row["refund_id"],
+        "reference": row["reference"],
         "customer_id": row["customer_id"],
         "order_id": row["order_id"],
         "outcome": row["outcome"],
@@ -41,9 +42,13 @@ CASES = Thing(
     path="/crm/v1/cases",
     made_as="create_case",
     body=NewCase,
-    row=lambda body: body.model_dump(exclude={"refund_id"}),
+    row=lambda body: body.model_dump(exclude={"refund_id", "reference"}),
     listing=Listing(
-        name="cases", prefix="case", source="cases", filters=("refund_id",), shown=_shown
+        name="cases",
+        prefix="case",
+        source="cases",
+        filters=("refund_id", "reference"),
+        shown=_shown,
     ),
 )
 

@@ -161,7 +161,7 @@ class Door:
         fault = self._fault(tx, "act", endpoint, ask)
         try:
             if isinstance(fault, StoredError):
-                raise Refused(endpoint.dialect.trouble(fault.status), final=True)  # noqa: TRY301
+                raise Refused(endpoint.dialect.trouble(fault.status), final=True)  # noqa: TRY301  one place answers all refusals
             answer = endpoint.act(tx, ask, fault)
         except Refused as refusal:
             if not refusal.final:

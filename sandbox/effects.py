@@ -16,7 +16,7 @@ class Effects:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def record(  # noqa: PLR0913  one row has these columns
+    def record(
         self,
         tx: sqlite3.Connection,
         ask: Ask,

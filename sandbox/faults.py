@@ -72,7 +72,7 @@ class Faults:
         ]
         return Answer.of(200, {"seed": self._seed, "rules": rules})
 
-    def take(  # noqa: PLR0913  a rule is chosen by all of these
+    def take(
         self,
         tx: sqlite3.Connection,
         phase: Phase,

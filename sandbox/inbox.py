@@ -54,6 +54,6 @@ def index_page() -> HTMLResponse:
     return _page("index.html")
 
 
-def _page(template: str, **values: Any) -> HTMLResponse:  # noqa: ANN401  whatever the page shows
+def _page(template: str, **values: Any) -> HTMLResponse:
     html = _PAGES.get_template(template).render(**values)
     return HTMLResponse(html, headers=_SECURITY_HEADERS)

@@ -33,6 +33,7 @@ def _hold_shown(row: sqlite3.Row) -> dict[str, Any]:
         "hold_id": to_id("hold", row["number"]),
         "status": row["status"],
         "refund_id": row["refund_id"],
+        "reference": row["reference"],
         "order_id": row["order_id"],
         "created_at": to_iso(row["at_ms"]),
     }
@@ -44,6 +45,7 @@ def _label_shown(row: sqlite3.Row) -> dict[str, Any]:
         "tracking_number": f"SBX{row['number']:012d}",
         "status": row["status"],
         "refund_id": row["refund_id"],
+        "reference": row["reference"],
         "order_id": row["order_id"],
         "item_ids": json.loads(row["item_ids"]),
         "created_at": to_iso(row["at_ms"]),
@@ -57,7 +59,11 @@ HOLDS = Thing(
     body=NewHold,
     row=lambda body: {"order_id": body.order_id, "status": "held"},
     listing=Listing(
-        name="holds", prefix="hold", source="holds", filters=("refund_id",), shown=_hold_shown
+        name="holds",
+        prefix="hold",
+        source="holds",
+        filters=("refund_id", "reference"),
+        shown=_hold_shown,
     ),
 )
 RELEASING = Undoing(verb="release", undone_as="release_shipment", status="released")
@@ -73,7 +79,11 @@ LABELS = Thing(
         "status": "created",
     },
     listing=Listing(
-        name="labels", prefix="label", source="labels", filters=("refund_id",), shown=_label_shown
+        name="labels",
+        prefix="label",
+        source="labels",
+        filters=("refund_id", "reference"),
+        shown=_label_shown,
     ),
 )
 CANCELLING = Undoing(verb="cancel", undone_as="cancel_label", status="cancelled")

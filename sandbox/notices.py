@@ -43,6 +43,7 @@ def shown(row: sqlite3.Row) -> dict[str, Any]:
     return {
         "message_id": to_id("msg", row["number"]),
         "refund_id": row["refund_id"],
+        "reference": row["reference"],
         "audience": row["audience"],
         "to": row["recipient"],
         "subject": row["subject"],
@@ -68,7 +69,7 @@ MESSAGES = Thing(
         name="messages",
         prefix="msg",
         source="messages",
-        filters=("refund_id", "audience"),
+        filters=("refund_id", "reference", "audience"),
         shown=shown,
     ),
 )

@@ -70,35 +70,46 @@ CREATE TABLE IF NOT EXISTS fault_seed (
 
 CREATE TABLE IF NOT EXISTS cases (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL,
-    refund_id TEXT NOT NULL, customer_id TEXT NOT NULL, order_id TEXT NOT NULL,
+    refund_id TEXT NOT NULL, reference TEXT, customer_id TEXT NOT NULL, order_id TEXT NOT NULL,
     outcome TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, note TEXT
 );
 CREATE INDEX IF NOT EXISTS cases_refund ON cases (refund_id);
+CREATE INDEX IF NOT EXISTS cases_reference ON cases (reference)
+    WHERE reference IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS coupons (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL,
-    refund_id TEXT NOT NULL, customer_id TEXT NOT NULL,
+    refund_id TEXT NOT NULL, reference TEXT, customer_id TEXT NOT NULL,
     amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, status TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS coupons_refund ON coupons (refund_id);
+CREATE INDEX IF NOT EXISTS coupons_reference ON coupons (reference)
+    WHERE reference IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS holds (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL,
-    refund_id TEXT NOT NULL, order_id TEXT NOT NULL, status TEXT NOT NULL
+    refund_id TEXT NOT NULL, reference TEXT, order_id TEXT NOT NULL, status TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS holds_refund ON holds (refund_id);
+CREATE INDEX IF NOT EXISTS holds_reference ON holds (reference)
+    WHERE reference IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS labels (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL,
-    refund_id TEXT NOT NULL, order_id TEXT NOT NULL, item_ids TEXT NOT NULL, status TEXT NOT NULL
+    refund_id TEXT NOT NULL, reference TEXT, order_id TEXT NOT NULL,
+    item_ids TEXT NOT NULL, status TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS labels_refund ON labels (refund_id);
+CREATE INDEX IF NOT EXISTS labels_reference ON labels (reference)
+    WHERE reference IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL,
-    refund_id TEXT NOT NULL, audience TEXT NOT NULL, recipient TEXT NOT NULL,
+    refund_id TEXT NOT NULL, reference TEXT, audience TEXT NOT NULL, recipient TEXT NOT NULL,
     subject TEXT NOT NULL, body TEXT NOT NULL, link TEXT
 );
 CREATE INDEX IF NOT EXISTS messages_refund ON messages (refund_id);
+CREATE INDEX IF NOT EXISTS messages_reference ON messages (reference)
+    WHERE reference IS NOT NULL;
 CREATE INDEX IF NOT EXISTS messages_audience ON messages (audience);
 """

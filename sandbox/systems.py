@@ -19,16 +19,18 @@ from sandbox.records import Id, Record, error, parse_nothing, reader_of
 
 
 class AboutRefund(Record):
-    """A body that names our refund request."""
+    """A body that names our refund request and, as `reference`, the caller's key for the step."""
 
     refund_id: Id
+    reference: Id | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
     """One kind of thing that a system keeps.
 
-    `row` gives the columns of a new row from an accepted body; `listing` shows it.
+    `row` gives the columns of a new row from an accepted body, but for those that every thing
+    has (`refund_id`, `reference`); `listing` shows it.
     """
 
     system: str
@@ -68,6 +70,7 @@ class Systems:
             columns = {
                 "at_ms": to_ms(self._clock()),
                 "refund_id": ask.body.refund_id,
+                "reference": ask.body.reference,
                 **thing.row(ask.body),
             }
             number = _insert(tx, thing.table, columns)
@@ -76,7 +79,7 @@ class Systems:
                 ask,
                 kind=thing.made_as,
                 refund_id=ask.body.refund_id,
-                request=ask.body.model_dump(mode="json"),
+                request=ask.body.model_dump(mode="json", exclude_unset=True),
                 response_id=to_id(thing.listing.prefix, number),
             )
             row = tx.execute(

@@ -43,7 +43,7 @@ class FakeClock:
         self.now += timedelta(seconds=seconds)
 
 
-def customer_record(customer_id: str = "ada_1", **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+def customer_record(customer_id: str = "ada_1", **changes: Any) -> dict[str, Any]:
     """Return a customer with a card and a gift card."""
     record = {
         "customer_id": customer_id,
@@ -70,7 +70,7 @@ def order_record(
     *,
     paid_minor: int = 10_000,
     refunded_minor: int = 0,
-    **changes: Any,  # noqa: ANN401
+    **changes: Any,
 ) -> dict[str, Any]:
     """Return an order with one item, paid by card and perhaps refunded."""
     payments = [{"type": "payment", "amount_minor": paid_minor, "payment_method_id": "card_ada_1"}]
@@ -101,7 +101,7 @@ def order_record(
 class World:
     """A sandbox with a client; use it in a `with` statement."""
 
-    def __init__(self, home: Path, **settings: Any) -> None:  # noqa: ANN401  fields of Settings
+    def __init__(self, home: Path, **settings: Any) -> None:
         self.home = home
         self.clock = FakeClock()
         self.sandbox = Sandbox(Settings(home=home, **settings), self.clock)

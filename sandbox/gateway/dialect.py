@@ -11,7 +11,7 @@ _KEY_PREFIX = "sk_"
 _KEY_SHOWN = 7
 
 
-def stripe_error(  # noqa: PLR0913  the fields of Stripe's error object
+def stripe_error(
     status: int,
     message: str,
     *,

@@ -25,7 +25,7 @@ class Events:
         self._faults = faults
         self._deliver = deliver
 
-    def record(  # noqa: PLR0913  the parts of Stripe's event object
+    def record(
         self,
         tx: sqlite3.Connection,
         kind: str,

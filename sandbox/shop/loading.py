@@ -127,7 +127,7 @@ def _store_order(tx: sqlite3.Connection, order: Order, now_ms: int) -> None:
         ),
     )
     for table in ("order_items", "payments", "fulfillments", "after_sales"):
-        tx.execute(f"DELETE FROM {table} WHERE order_id = ?", (order.order_id,))  # noqa: S608
+        tx.execute(f"DELETE FROM {table} WHERE order_id = ?", (order.order_id,))  # noqa: S608  names from the code
     _store_lines(tx, order)
     _store_after_sale(tx, order)
 

@@ -20,7 +20,7 @@ _TABLES = (
 def stats(reader: sqlite3.Connection) -> Answer:
     """Answer the number of rows of each table; `charges` and `refunds` are the gateway's."""
     counts = {
-        table: reader.execute(f"SELECT count(*) AS rows FROM {table}").fetchone()["rows"]  # noqa: S608
+        table: reader.execute(f"SELECT count(*) AS rows FROM {table}").fetchone()["rows"]  # noqa: S608  names from the code
         for table in _TABLES
     }
     return Answer.of(200, counts)

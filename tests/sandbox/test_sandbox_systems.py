@@ -35,7 +35,7 @@ UNDOING = [
 
 
 @pytest.mark.parametrize(("path", "body", "name", "listed", "kind"), MAKING)
-def test_a_thing_is_made_with_what_was_asked_and_is_listed_by_refund(  # noqa: PLR0913
+def test_a_thing_is_made_with_what_was_asked_and_is_listed_by_refund(
     world: World, path: str, body: dict[str, Any], name: str, listed: str, kind: str
 ) -> None:
     answer = world.post(path, body, key="a")
@@ -50,7 +50,7 @@ def test_a_thing_is_made_with_what_was_asked_and_is_listed_by_refund(  # noqa: P
 
 
 @pytest.mark.parametrize(("path", "body", "name", "verb", "before", "after"), UNDOING)
-def test_a_thing_is_undone_once(  # noqa: PLR0913
+def test_a_thing_is_undone_once(
     world: World, path: str, body: dict[str, Any], name: str, verb: str, before: str, after: str
 ) -> None:
     made = world.post(path, body, key="make").json()
@@ -63,7 +63,41 @@ def test_a_thing_is_undone_once(  # noqa: PLR0913
 
 
 @pytest.mark.parametrize(("path", "body", "name", "listed", "kind"), MAKING)
-def test_a_body_with_a_missing_or_an_unknown_field_is_refused(  # noqa: PLR0913
+def test_a_thing_is_found_by_the_callers_own_reference(
+    world: World, path: str, body: dict[str, Any], name: str, listed: str, kind: str
+) -> None:
+    reference = f"rf_1:{kind}"
+    made = world.post(path, body | {"reference": reference}, key="a").json()
+    plain = world.post(path, body, key="b").json()
+    assert (made["reference"], plain["reference"]) == (reference, None)
+    assert world.get(path, reference=reference).json()[listed] == [made]
+    assert world.get(path, reference="rf_9:other").json()[listed] == []
+    assert [thing[name] for thing in world.get(path).json()[listed]] == [made[name], plain[name]]
+
+
+@pytest.mark.parametrize(("path", "body", "name", "verb", "before", "after"), UNDOING)
+def test_a_thing_that_was_undone_keeps_its_reference(
+    world: World, path: str, body: dict[str, Any], name: str, verb: str, before: str, after: str
+) -> None:
+    del before
+    made = world.post(path, body | {"reference": "rf_1:step"}, key="make").json()
+    world.post(f"{path}/{made[name]}/{verb}", {}, key="undo")
+    [listed] = next(
+        value
+        for value in world.get(path, reference="rf_1:step").json().values()
+        if isinstance(value, list)
+    )
+    assert (listed["reference"], listed["status"]) == ("rf_1:step", after)
+
+
+@pytest.mark.parametrize("reference", ["", "two words", "x" * 201, 7, "new\nline"])
+def test_a_reference_is_a_short_printable_word(world: World, reference: object) -> None:
+    body = CASE | {"reference": reference}
+    assert world.post("/crm/v1/cases", body).status_code == 422
+
+
+@pytest.mark.parametrize(("path", "body", "name", "listed", "kind"), MAKING)
+def test_a_body_with_a_missing_or_an_unknown_field_is_refused(
     world: World, path: str, body: dict[str, Any], name: str, listed: str, kind: str
 ) -> None:
     del name, kind

@@ -1,0 +1,197 @@
+"""Brings the stack up, restarts what dies, and takes it down in the reverse order."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import httpx
+
+from deployments import stack_ready, stack_roles
+from deployments.stack_home import Home, StackFailed
+from deployments.stack_processes import Child
+from deployments.stack_roles import Role
+from refunds.settings import Settings
+
+# The first restart is at once for a person's eyes; the last leaves time to read the log.
+_RESTART_FIRST_SECONDS = 0.5
+_RESTART_MOST_SECONDS = 8.0
+# What dies five times in a minute dies of something that a restart does not mend.
+_DEATHS_COUNT = 5
+_DEATHS_SECONDS = 60.0
+
+
+class Supervisor:
+    """One stack, from its first process to the end of its last.
+
+    `say` is told what happened, `ready` is called with the pid of each role: once all of
+    them are ready, and again whenever one was restarted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        home: Home,
+        say: Callable[[str], None],
+        ready: Callable[[dict[str, int]], None],
+    ) -> None:
+        self._settings = settings
+        self._home = home
+        self._say = say
+        self._ready = ready
+        self._children: dict[str, Child] = {}
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._failure: StackFailed | None = None
+        # The system closes the writing end with this process, however it ends.
+        self._lifeline, self._lifeline_writer = os.pipe()
+
+    async def run(self, sample: Role | None, *, until_idle: bool) -> None:
+        """Bring the stack up and keep it up until a signal, or the sample's end, says stop.
+
+        Raises:
+            StackFailed: it did not come up, or one of its processes dies again and again.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._heed)
+        try:
+            if await self._is_up():
+                await self._stay_up(sample, until_idle=until_idle)
+        finally:
+            await self._take_down()
+        if self._failure is not None:
+            raise self._failure
+
+    # --- Up ---
+
+    async def _bring_up(self) -> None:
+        """Start everything, side by side where nothing depends on the order."""
+        try:
+            async with stack_ready.new_client() as client, asyncio.TaskGroup() as group:
+                group.create_task(self._serve(stack_roles.prefect(self._settings), client))
+                if stack_roles.needs_sandbox(self._settings):
+                    group.create_task(self._serve(stack_roles.sandbox(self._settings), client))
+                # It loads its modules, which takes as long, while the server starts.
+                set_up = await self._start(stack_roles.set_up(self._settings))
+                await stack_ready.until_done(set_up, self._home)
+                del self._children[set_up.role.name]
+                group.create_task(self._serve(stack_roles.service(self._settings), client))
+                group.create_task(self._work(client))
+        except* StackFailed as failures:
+            # The others were cancelled because of it.
+            raise failures.exceptions[0] from None
+        self._ready(self._pids())
+
+    async def _serve(self, role: Role, client: httpx.AsyncClient) -> None:
+        began = time.monotonic()
+        child = await self._start(role)
+        await stack_ready.until(child, lambda: stack_ready.is_healthy(child, client), self._home)
+        self._say(f"{role.name} ready ({time.monotonic() - began:.1f} s)")
+
+    async def _work(self, client: httpx.AsyncClient) -> None:
+        began, since = time.monotonic(), datetime.now(UTC)
+        pool_type = await stack_ready.pool_type(self._settings, client)
+        child = await self._start(stack_roles.worker(self._settings, pool_type))
+        await stack_ready.until(
+            child,
+            lambda: stack_ready.worker_reports(self._settings, client, since),
+            self._home,
+        )
+        self._say(f"worker ready ({time.monotonic() - began:.1f} s)")
+
+    async def _start(self, role: Role) -> Child:
+        child = await Child.start(role, self._home, self._lifeline)
+        self._children[role.name] = child
+        self._home.write_processes({"supervisor": os.getpid(), **self._pids()})
+        return child
+
+    def _pids(self) -> dict[str, int]:
+        return {name: child.pid for name, child in self._children.items()}
+
+    async def _is_up(self) -> bool:
+        """Bring everything up; False when somebody said stop before it was."""
+        up = asyncio.create_task(self._bring_up())
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((up, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if up.done():
+            up.result()
+            return True
+        up.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await up
+        return False
+
+    # --- Staying up ---
+
+    async def _stay_up(self, sample: Role | None, *, until_idle: bool) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._keep(each)) for each in self._children.values()]
+            if sample is not None:
+                tasks.append(group.create_task(self._show(sample, until_idle=until_idle)))
+            await self._stopping.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def _keep(self, child: Child) -> None:
+        """Restart a role's process whenever it ends, until that is hopeless."""
+        role = child.role
+        deaths: deque[float] = deque()
+        while True:
+            status = await asyncio.shield(child.ended)
+            now = time.monotonic()
+            deaths.append(now)
+            while now - deaths[0] > _DEATHS_SECONDS:
+                deaths.popleft()
+            what = f"{role.name} (pid {child.pid}) ended with status {status}"
+            if len(deaths) >= _DEATHS_COUNT:
+                sentence = f"{what}, {len(deaths)} times within {_DEATHS_SECONDS:.0f} s"
+                self._fail(StackFailed(stack_ready.with_log(child, self._home, sentence)))
+                return
+            delay = min(_RESTART_FIRST_SECONDS * 2 ** (len(deaths) - 1), _RESTART_MOST_SECONDS)
+            self._say(f"{what}; starting it again; see {self._home.log(role.name)}")
+            await asyncio.sleep(delay)
+            child = await self._start(role)
+            self._ready(self._pids())
+
+    async def _show(self, role: Role, *, until_idle: bool) -> None:
+        """Run the sample; with `until_idle` its end is the stack's."""
+        child = await self._start(role)
+        status = await asyncio.shield(child.ended)
+        del self._children[role.name]
+        if status != 0:
+            failure = StackFailed(f"the sample ended with status {status}; its reason is above")
+            if until_idle:
+                self._fail(failure)
+            else:
+                self._say(f"{failure}; the stack goes on")
+        elif until_idle:
+            self._say("nothing is left to do but wait for people")
+            self._stopping.set()
+
+    # --- Down ---
+
+    def _heed(self) -> None:
+        """The first signal stops the stack in good order, the second in a hurry."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        else:
+            self._say("stopping; runs under way get time to finish, press again to hand them back")
+        self._stopping.set()
+
+    def _fail(self, failure: StackFailed) -> None:
+        self._failure = failure
+        self._stopping.set()
+
+    async def _take_down(self) -> None:
+        """End every child: the last started first, so that nothing loses what it needs."""
+        self._stopping.set()
+        for child in reversed(self._children.values()):
+            await child.stop(self._hurry)
+        os.close(self._lifeline)
+        os.close(self._lifeline_writer)

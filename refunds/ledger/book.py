@@ -1,0 +1,127 @@
+"""The ledger itself: short transactions, one refund's row locked in each, events chained."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from refunds.clock import Clock, system_clock
+from refunds.digests import digest
+from refunds.errors import StaleRunner, UnknownRefund
+from refunds.ledger import schema
+from refunds.models import State
+
+# A runner that wrote nothing for this long is taken for dead. Longer than the longest single
+# send (20 s) with the pause before the next one (10 s); short enough for another host to take
+# over within a minute.
+LEASE_SECONDS = 45
+
+
+@dataclass
+class Page:
+    """One refund inside one transaction: its locked row, and the end of its history."""
+
+    connection: sa.Connection
+    now: datetime
+    row: dict[str, Any]
+    _changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def refund_id(self) -> str:
+        """Whose page this is."""
+        return str(self.row["refund_id"])
+
+    def change(self, **columns: Any) -> None:
+        """Set columns of the refund's row; written when the transaction ends."""
+        self._changes.update(columns)
+        self.row.update(columns)
+
+    def enter(self, state: State) -> None:
+        """Move the refund to a state and say so in the history, once."""
+        if self.row["state"] != state:
+            self.append("state.changed", {"from": self.row["state"], "to": str(state)})
+            self.change(state=str(state))
+
+    def append(self, event: str, data: dict[str, Any]) -> None:
+        """Append an event; it carries the digest of the one before."""
+        entry = {
+            "refund_id": self.refund_id,
+            "sequence": self.row["last_sequence"] + 1,
+            "at": self.now.isoformat(),
+            "event": event,
+            "data": data,
+            "previous_digest": self.row["last_digest"],
+        }
+        entry_digest = digest(entry)
+        self.connection.execute(
+            schema.history.insert().values(**{**entry, "at": self.now, "digest": entry_digest})
+        )
+        self.change(last_sequence=entry["sequence"], last_digest=entry_digest)
+
+    def write(self) -> None:
+        """Write the changed columns; called by the ledger at the end of the transaction."""
+        if self._changes:
+            self.connection.execute(
+                schema.refunds.update()
+                .where(schema.refunds.c.refund_id == self.refund_id)
+                .values(**self._changes, updated_at=self.now)
+            )
+            self._changes.clear()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The database and the clock."""
+
+    engine: sa.Engine
+    clock: Clock = system_clock
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads."""
+        with self.engine.connect().execution_options(reads_only=True) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that writes; never hold it over a network call."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def page(self, refund_id: str, fence: int | None = None) -> Iterator[Page]:
+        """One refund's page, locked.
+
+        With a `fence` the caller claims to be the refund's runner: StaleRunner is raised unless
+        it still is, and its lease is renewed. Raises UnknownRefund.
+        """
+        with self.writing() as connection:
+            page = open_page(connection, refund_id, self.clock())
+            if fence is not None:
+                if page.row["fence"] != fence or page.row["lease_holder"] is None:
+                    raise StaleRunner(
+                        f"{refund_id} is run by another runner now (fence {page.row['fence']}, "
+                        f"this one had {fence}); this runner must stop"
+                    )
+                page.change(lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS))
+            yield page
+            page.write()
+
+
+def open_page(connection: sa.Connection, refund_id: str, now: datetime) -> Page:
+    """Lock a refund's row and open its page. Raises UnknownRefund."""
+    row = (
+        connection.execute(
+            sa.select(schema.refunds)
+            .where(schema.refunds.c.refund_id == refund_id)
+            .with_for_update()
+        )
+        .mappings()
+        .first()
+    )
+    if row is None:
+        raise UnknownRefund(refund_id)
+    return Page(connection, now, dict(row))

@@ -1,0 +1,223 @@
+"""Effects: the intent is committed before the first send, the result after it.
+
+An effect is `intended` while nobody knows, `unknown` after a call whose ending is unknown,
+`pending` while the other system works on it, and finally `succeeded` or `refused`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from refunds.digests import digest
+from refunds.errors import KeyReused, LedgerRefusal
+from refunds.ledger import charges, schema, waits
+from refunds.ledger.book import Ledger, Page
+from refunds.models import State
+
+FINAL = ("succeeded", "refused")
+
+# The one step that moves money; its endings also move the reservation.
+PAYMENT_STEP = "issue_refund"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One step of one refund as the ledger knows it."""
+
+    key: str
+    state: str
+    request: dict[str, Any]
+    response: dict[str, Any] | None
+    detail: str | None
+    sends: int
+    first_sent_at: Any
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more is to be sent."""
+        return self.state in FINAL
+
+
+def key_of(refund_id: str, step: str, attempt: int | None = None) -> str:
+    """`{refund_id}:{step}`, or `{refund_id}:{step}:{n}` where a business attempt is a new one."""
+    return f"{refund_id}:{step}" if attempt is None else f"{refund_id}:{step}:{attempt}"
+
+
+def intend(
+    ledger: Ledger,
+    refund_id: str,
+    key: str,
+    *,
+    step: str,
+    system: str,
+    request: dict[str, Any],
+    fence: int,
+) -> Effect:
+    """Commit what is about to be sent; returns the effect as it stood before.
+
+    A `sends` of 0 means that this is the first time and the send may follow; otherwise it may
+    have been sent before, and `send_again` comes first. Raises KeyReused when the key stands for
+    another request, StaleRunner when the lease is gone.
+    """
+    request_digest = digest(request)
+    with ledger.page(refund_id, fence) as page:
+        known = _row(page.connection, key)
+        if known is None:
+            page.connection.execute(
+                schema.effects.insert().values(
+                    key=key,
+                    refund_id=refund_id,
+                    step=step,
+                    system=system,
+                    request=request,
+                    request_digest=request_digest,
+                    state="intended",
+                    sends=1,
+                    fence=fence,
+                    first_sent_at=page.now,
+                    updated_at=page.now,
+                )
+            )
+            page.append("effect.intended", {"key": key, "system": system, "request": request})
+            return Effect(key, "intended", request, None, None, 0, page.now)
+        if known["request_digest"] != request_digest:
+            raise KeyReused(f"{key} was intended with another request; this is a bug, not a retry")
+        return _effect(known)
+
+
+def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> None:
+    """Commit that the same request is about to be sent once more under the same key."""
+    with ledger.page(refund_id, fence) as page:
+        known = _row(page.connection, key)
+        if known is None or known["state"] in FINAL:
+            raise LedgerRefusal(f"{key} is not waiting to be sent")
+        _update(page, key, sends=known["sends"] + 1, fence=fence)
+        page.append("effect.sent_again", {"key": key, "sends": known["sends"] + 1})
+
+
+def read(ledger: Ledger, key: str) -> Effect | None:
+    """The effect with this key, if it was ever intended."""
+    with ledger.reading() as connection:
+        row = _row(connection, key)
+    return _effect(row) if row else None
+
+
+def of_refund(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
+    """All effects of a refund, oldest first."""
+    query = (
+        sa.select(schema.effects)
+        .where(schema.effects.c.refund_id == refund_id)
+        .order_by(schema.effects.c.first_sent_at, schema.effects.c.key)
+    )
+    with ledger.reading() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def unsettled(ledger: Ledger, step: str = PAYMENT_STEP) -> list[dict[str, Any]]:
+    """Effects of a step whose ending is not known yet, in key order."""
+    query = (
+        sa.select(schema.effects)
+        .where(schema.effects.c.step == step, schema.effects.c.state.not_in(FINAL))
+        .order_by(schema.effects.c.key)
+    )
+    with ledger.reading() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def record(
+    ledger: Ledger,
+    refund_id: str,
+    key: str,
+    state: str,
+    *,
+    response: dict[str, Any] | None = None,
+    detail: str | None = None,
+    fence: int | None = None,
+) -> Effect:
+    """Commit how a send ended; a final ending never changes again.
+
+    The same final ending again changes nothing; another one raises LedgerRefusal. Without a
+    fence the caller is not the runner (a webhook, the sweep) and may only bring an ending.
+    """
+    with ledger.page(refund_id, fence) as page:
+        known = _row(page.connection, key)
+        if known is None:
+            raise LedgerRefusal(f"{key} was never intended, so it cannot have ended")
+        if known["state"] in FINAL:
+            if state in FINAL and known["state"] != state:
+                raise LedgerRefusal(f"{key} is {known['state']} and cannot become {state}")
+            return _effect(known)
+        if known["state"] == state and known["response"] == response:
+            return _effect(known)
+        _update(page, key, state=state, response=response, detail=detail)
+        page.append(f"effect.{state}", {"key": key, "response": response, "detail": detail})
+        if known["step"] == PAYMENT_STEP:
+            _book_payment(page, state)
+            if state in FINAL:
+                waits.end(page, ("settlement", "attention"), f"payment {state}")
+        return _effect({**known, "state": state, "response": response, "detail": detail})
+
+
+def reopen_refused(ledger: Ledger, refund_id: str) -> int:
+    """Let refused steps other than the payment be tried again; returns how many.
+
+    A person asked for it after mending what the other system refused.
+    """
+    row = schema.effects.c
+    with ledger.page(refund_id) as page:
+        reopened = page.connection.execute(
+            schema.effects.update()
+            .where(row.refund_id == refund_id, row.state == "refused", row.step != PAYMENT_STEP)
+            .values(state="intended", updated_at=page.now)
+        ).rowcount
+        if reopened:
+            page.append("effects.reopened", {"count": reopened})
+        return int(reopened)
+
+
+def payment_came_back(ledger: Ledger, refund_id: str, detail: str) -> None:
+    """The gateway reports a paid refund as failed: book it and hand it to a person."""
+    with ledger.page(refund_id) as page:
+        charges.book_returned(page)
+        page.append("payment.came_back", {"detail": detail})
+        page.change(attention=f"the paid refund came back: {detail}")
+        page.enter(State.NEEDS_ATTENTION)
+
+
+def _book_payment(page: Page, state: str) -> None:
+    if state == "succeeded":
+        charges.book_refunded(page)
+    elif state == "refused":
+        charges.book_released(page)
+    elif state == "pending":
+        page.enter(State.SETTLING)
+
+
+def _row(connection: sa.Connection, key: str) -> dict[str, Any] | None:
+    row = (
+        connection.execute(sa.select(schema.effects).where(schema.effects.c.key == key))
+        .mappings()
+        .first()
+    )
+    return dict(row) if row else None
+
+
+def _update(page: Page, key: str, **columns: Any) -> None:
+    page.connection.execute(
+        schema.effects.update()
+        .where(schema.effects.c.key == key)
+        .values(**columns, updated_at=page.now)
+    )
+
+
+def _effect(row: dict[str, Any]) -> Effect:
+    return Effect(
+        row["key"],
+        row["state"],
+        row["request"],
+        row["response"],
+        row["detail"],
+        row["sends"],
+        row["first_sent_at"],
+    )

@@ -1,0 +1,105 @@
+"""Engines: made from a prefect-sqlalchemy connector, with SQLite taught to be a ledger."""
+
+import threading
+from typing import Any
+
+import sqlalchemy as sa
+from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
+from sqlalchemy.engine import URL, make_url
+
+from refunds.errors import BadInput
+
+# How long a writer waits for another's transaction on SQLite, in milliseconds. Ours last
+# milliseconds; half a minute only runs out when a process hangs inside one.
+_SQLITE_BUSY_MILLISECONDS = 30_000
+
+# How long PostgreSQL lets one statement wait for a lock before it fails and the step is retried,
+# in milliseconds: a killed holder's lock must not hold the others for ever.
+_POSTGRESQL_LOCK_MILLISECONDS = 30_000
+
+_engines: dict[str, sa.Engine] = {}
+_lock = threading.Lock()
+
+
+def connector(database_url: str) -> SqlAlchemyConnector:
+    """The connector block for a SQLAlchemy URL; passwords stay secrets inside it.
+
+    Raises BadInput for a database other than SQLite or PostgreSQL.
+    """
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        return SqlAlchemyConnector(connection_info=str(url))
+    if url.get_backend_name() != "postgresql":
+        raise BadInput(f"{url.get_backend_name()} is not supported; use sqlite or postgresql")
+    return SqlAlchemyConnector(
+        connection_info=ConnectionComponents(
+            driver="postgresql+psycopg",
+            database=url.database or "postgres",
+            username=url.username,
+            password=url.password,
+            host=url.host,
+            port=url.port,
+            query={key: str(value) for key, value in url.query.items()} or None,
+        )
+    )
+
+
+def engine_of(block: SqlAlchemyConnector, *, is_ledger: bool = True) -> sa.Engine:
+    """The process's one engine for a connector. Call it after a fork, never before.
+
+    A database that is not the ledger is left as its owner set it up.
+    """
+    url: URL = block._rendered_url  # noqa: SLF001 - the block offers no public way to its URL
+    name = url.render_as_string(hide_password=False)
+    with _lock:
+        if name not in _engines:
+            engine = block.get_engine(**_arguments(url))
+            _engines[name] = _prepared(engine) if is_ledger else engine
+        return _engines[name]
+
+
+def dispose_engines() -> None:
+    """Close every pooled connection, for tests and before a fork."""
+    with _lock:
+        for engine in _engines.values():
+            engine.dispose()
+        _engines.clear()
+
+
+def _arguments(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {}
+    return {"pool_pre_ping": True}
+
+
+def _prepared(engine: sa.Engine) -> sa.Engine:
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _sqlite_connect)
+        sa.event.listen(engine, "begin", _sqlite_begin)
+    else:
+        sa.event.listen(engine, "connect", _postgresql_connect)
+    return engine
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    # We begin transactions ourselves: the driver's own way would let a reader become a writer
+    # half-way and fail with "database is locked" at once.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={_SQLITE_BUSY_MILLISECONDS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # An intent that is lost in a power cut would be a payment nobody remembers.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _sqlite_begin(connection: sa.Connection) -> None:
+    reads_only = connection.get_execution_options().get("reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+def _postgresql_connect(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {_POSTGRESQL_LOCK_MILLISECONDS}")
+    connection.commit()

@@ -1,0 +1,124 @@
+"""One runner at a time: a lease with a fencing number on each refund."""
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from refunds.ledger import schema, waits
+from refunds.ledger.book import LEASE_SECONDS, Ledger, Page
+from refunds.models import Outcome, State
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a run found when it asked for the refund.
+
+    `fence` is its number when the refund is its own, None when it is not; then `outcome` says
+    how the refund ended, or `held_by` which run has it.
+    """
+
+    fence: int | None
+    outcome: Outcome | None
+    held_by: str | None
+
+
+def holder_of_this_process(run_id: str) -> str:
+    """Who we are, so that another process on this host can tell whether we still live."""
+    born = int(psutil.Process().create_time())
+    return f"{run_id}@{socket.gethostname()}:{os.getpid()}:{born}"
+
+
+def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
+    """Take the refund's lease for a run. Raises UnknownRefund.
+
+    The run gets it when it owns the refund (the first run to ask does, later ones are named by
+    `assign`) and no other process that may still be alive holds the lease.
+    """
+    holder = holder_of_this_process(run_id)
+    with ledger.page(refund_id) as page:
+        if page.row["outcome"] is not None:
+            return Lease(None, Outcome(page.row["outcome"]), None)
+        if page.row["run_id"] is None:
+            page.change(run_id=run_id)
+        link_run(page, run_id)
+        if page.row["run_id"] != run_id or _held_by_another(page, holder):
+            page.append("run.turned_away", {"run_id": run_id, "owner": page.row["run_id"]})
+            return Lease(None, None, page.row["run_id"])
+        fence = page.row["fence"] + 1
+        page.change(
+            fence=fence,
+            lease_holder=holder,
+            lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS),
+        )
+        page.append("run.took_over", {"run_id": run_id, "fence": fence})
+        waits.pass_ended(page)
+        if page.row["state"] in (State.RECEIVED, State.NEEDS_ATTENTION):
+            page.enter(State.ASSESSING)
+        return Lease(fence, None, None)
+
+
+def release(ledger: Ledger, refund_id: str, fence: int) -> None:
+    """Give the lease back, before a wait or at the end. A stale runner's release is a no-op."""
+    with ledger.page(refund_id) as page:
+        if page.row["fence"] == fence:
+            page.change(lease_holder=None, lease_expires_at=None)
+
+
+def assign(page: Page, run_id: str, run_number: int) -> None:
+    """Make another run the owner; whatever ran before is fenced off."""
+    page.change(
+        run_id=run_id,
+        run_number=run_number,
+        launched_at=page.now,
+        fence=page.row["fence"] + 1,
+        lease_holder=None,
+        lease_expires_at=None,
+    )
+    link_run(page, run_id)
+    page.append("run.launched", {"run_id": run_id, "run_number": run_number})
+
+
+def link_run(page: Page, run_id: str) -> None:
+    """Remember that a Prefect run worked on the refund."""
+    known = page.connection.execute(
+        sa.select(schema.runs.c.run_id).where(
+            schema.runs.c.refund_id == page.refund_id, schema.runs.c.run_id == run_id
+        )
+    ).first()
+    if known is None:
+        page.connection.execute(
+            schema.runs.insert().values(
+                refund_id=page.refund_id, run_id=run_id, first_seen_at=page.now
+            )
+        )
+
+
+def is_held(row: dict[str, Any], ledger: Ledger) -> bool:
+    """Whether a process that may be alive holds the refund's lease."""
+    if row["lease_holder"] is None or row["lease_expires_at"] <= ledger.clock():
+        return False
+    return _may_be_alive(row["lease_holder"])
+
+
+def _held_by_another(page: Page, holder: str) -> bool:
+    current = page.row["lease_holder"]
+    if current is None or current == holder or page.row["lease_expires_at"] <= page.now:
+        return False
+    return _may_be_alive(current)
+
+
+def _may_be_alive(holder: str) -> bool:
+    """False only when the holder was a process of this host that is certainly gone."""
+    place = holder.partition("@")[2]
+    host, pid, born = place.rsplit(":", 2)
+    if host != socket.gethostname():
+        return True
+    try:
+        return int(psutil.Process(int(pid)).create_time()) == int(born)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,31 @@
+"""Every policy a verdict was ever reached under, word for word."""
+
+from functools import lru_cache
+
+import sqlalchemy as sa
+
+from refunds.ledger import schema
+from refunds.ledger.book import Ledger
+
+
+@lru_cache(maxsize=8)
+def remember(ledger: Ledger, version: str, text: str) -> None:
+    """Keep a policy's text; a version that is known already stays as it is."""
+    with ledger.writing() as connection:
+        known = connection.execute(
+            sa.select(schema.policies.c.version).where(schema.policies.c.version == version)
+        ).first()
+        if known is None:
+            connection.execute(
+                schema.policies.insert().values(
+                    version=version, text=text, first_used_at=ledger.clock()
+                )
+            )
+
+
+def text_of(ledger: Ledger, version: str) -> str | None:
+    """The text of a policy version, if a verdict was reached under it."""
+    with ledger.reading() as connection:
+        return connection.execute(
+            sa.select(schema.policies.c.text).where(schema.policies.c.version == version)
+        ).scalar()

@@ -1,0 +1,177 @@
+"""Refund requests in the ledger: taken once, found again, listed."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from refunds.errors import ContentConflict, UnknownRefund
+from refunds.ledger import schema
+from refunds.ledger.book import Ledger, open_page
+from refunds.models import Outcome, RefundRequest, Rival, State
+
+# How many rows one statement carries: SQLite's oldest limit on parameters is 999.
+_ROWS_AT_ONCE = 400
+
+# An outcome that took nothing leaves the items and the money to others.
+_TOOK_NOTHING = (Outcome.REJECTED, Outcome.EXPIRED, Outcome.FAILED)
+
+
+def submit(
+    ledger: Ledger, requests: Sequence[RefundRequest], lane: str = "now"
+) -> list[dict[str, Any]]:
+    """Take all of the requests or none. The same request again changes nothing.
+
+    Returns each one's row, in the order given. Raises ContentConflict naming the fields that
+    differ when an id was taken before with other content.
+    """
+    with ledger.writing() as connection:
+        known = _known(connection, [request.refund_id for request in requests])
+        for request in requests:
+            if request.refund_id in known:
+                _same_or_conflict(request, known[request.refund_id])
+                continue
+            _insert(connection, request, lane, ledger)
+            known[request.refund_id] = {"request": request.plain()}
+        rows = _known(connection, [request.refund_id for request in requests])
+    return [rows[request.refund_id] for request in requests]
+
+
+def read(ledger: Ledger, refund_id: str) -> dict[str, Any]:
+    """A refund's row. Raises UnknownRefund."""
+    with ledger.reading() as connection:
+        rows = _known(connection, [refund_id])
+    if refund_id not in rows:
+        raise UnknownRefund(refund_id)
+    return rows[refund_id]
+
+
+def listed(
+    ledger: Ledger, state: State | None = None, after: str = "", limit: int = 100_000
+) -> list[dict[str, Any]]:
+    """Rows in key order, from the first id after `after`."""
+    query = (
+        sa.select(schema.refunds)
+        .where(schema.refunds.c.refund_id > after)
+        .order_by(schema.refunds.c.refund_id)
+        .limit(limit)
+    )
+    if state is not None:
+        query = query.where(schema.refunds.c.state == state)
+    with ledger.reading() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def counts(ledger: Ledger) -> dict[str, int]:
+    """How many refunds are in each state."""
+    query = sa.select(schema.refunds.c.state, sa.func.count()).group_by(schema.refunds.c.state)
+    with ledger.reading() as connection:
+        return {state: count for state, count in connection.execute(query)}
+
+
+def run_ids(ledger: Ledger, refund_id: str) -> list[str]:
+    """Every Prefect run that worked on the refund, oldest first."""
+    query = (
+        sa.select(schema.runs.c.run_id)
+        .where(schema.runs.c.refund_id == refund_id)
+        .order_by(schema.runs.c.first_seen_at, schema.runs.c.run_id)
+    )
+    with ledger.reading() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def rivals(ledger: Ledger, request: RefundRequest) -> tuple[Rival, ...]:
+    """Other refunds on the same order that took money or still may, in key order."""
+    row = schema.refunds.c
+    query = (
+        sa.select(
+            row.refund_id, row.state, row.request, row.amount_minor, schema.reservations.c.state
+        )
+        .join(schema.reservations, schema.reservations.c.refund_id == row.refund_id, isouter=True)
+        .where(row.order_id == request.order_id, row.refund_id != request.refund_id)
+        .where(sa.or_(row.outcome.is_(None), row.outcome.not_in(_TOOK_NOTHING)))
+        .order_by(row.refund_id)
+    )
+    with ledger.reading() as connection:
+        return tuple(
+            Rival(
+                refund_id=refund_id,
+                state=State(state),
+                item_ids=tuple(content["item_ids"]),
+                amount_minor=amount_minor,
+                holds_money=reservation in ("reserved", "refunded"),
+            )
+            for refund_id, state, content, amount_minor, reservation in connection.execute(query)
+        )
+
+
+def other_refunds_of(ledger: Ledger, request: RefundRequest) -> int:
+    """How many other refunds of this customer are paid or under way."""
+    row = schema.refunds.c
+    query = (
+        sa.select(sa.func.count())
+        .select_from(schema.refunds)
+        .where(row.customer_id == request.customer_id, row.refund_id != request.refund_id)
+        .where(sa.or_(row.outcome.is_(None), row.outcome.not_in(_TOOK_NOTHING)))
+    )
+    with ledger.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def totals(ledger: Ledger) -> Counter[tuple[str, str | None, str]]:
+    """Amounts in minor units by (state, outcome, currency)."""
+    row = schema.refunds.c
+    query = sa.select(row.state, row.outcome, row.currency, sa.func.sum(row.amount_minor)).group_by(
+        row.state, row.outcome, row.currency
+    )
+    with ledger.reading() as connection:
+        return Counter({(s, o, c): int(amount) for s, o, c, amount in connection.execute(query)})
+
+
+def _known(connection: sa.Connection, refund_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for chunk in _chunks(refund_ids):
+        query = sa.select(schema.refunds).where(schema.refunds.c.refund_id.in_(chunk))
+        for row in connection.execute(query).mappings():
+            found[row["refund_id"]] = dict(row)
+    return found
+
+
+def _chunks(refund_ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    for start in range(0, len(refund_ids), _ROWS_AT_ONCE):
+        yield refund_ids[start : start + _ROWS_AT_ONCE]
+
+
+def _same_or_conflict(request: RefundRequest, row: dict[str, Any]) -> None:
+    stored = RefundRequest.model_validate(row["request"])
+    if stored != request:
+        mine, theirs = request.plain(), stored.plain()
+        differing = tuple(name for name in mine if mine[name] != theirs[name])
+        raise ContentConflict(request.refund_id, differing)
+
+
+def _insert(connection: sa.Connection, request: RefundRequest, lane: str, ledger: Ledger) -> None:
+    now = ledger.clock()
+    connection.execute(
+        schema.refunds.insert().values(
+            refund_id=request.refund_id,
+            request=request.plain(),
+            request_digest=request.digest(),
+            order_id=request.order_id,
+            customer_id=request.customer_id,
+            amount_minor=request.amount_minor,
+            currency=request.currency,
+            lane=lane,
+            state=State.RECEIVED,
+            run_number=0,
+            fence=0,
+            submitted_at=now,
+            updated_at=now,
+            last_sequence=0,
+            last_digest="",
+        )
+    )
+    page = open_page(connection, request.refund_id, now)
+    page.append("refund.submitted", {"request": request.plain(), "lane": lane})
+    page.write()

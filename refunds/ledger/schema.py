@@ -1,0 +1,211 @@
+"""The ledger's tables: the authority on what was asked, decided and done."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+metadata = sa.MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A timezone-aware UTC time in any database; naive times are refused."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """To the database: always UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a timezone has no place in the ledger")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """From the database: SQLite forgets the zone, which is always UTC here."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+refunds = sa.Table(
+    "refunds",
+    metadata,
+    sa.Column("refund_id", sa.String(64), primary_key=True),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("request_digest", sa.String(64), nullable=False),
+    sa.Column("order_id", sa.String(128), nullable=False, index=True),
+    sa.Column("customer_id", sa.String(128), nullable=False, index=True),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("currency", sa.String(3), nullable=False),
+    # "now" is launched at once, "nightly" waits for tonight's batch.
+    sa.Column("lane", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(24), nullable=False, index=True),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("verdict", sa.String(16)),
+    sa.Column("reasons", sa.JSON),
+    sa.Column("attention", sa.Text),
+    # Which Prefect run owns the refund: the n-th run launched for it.
+    sa.Column("run_number", sa.Integer, nullable=False, default=0),
+    sa.Column("run_id", sa.String(36)),
+    sa.Column("launched_at", UtcDateTime),
+    # The lease: one runner at a time; the fence grows with every take-over.
+    sa.Column("fence", sa.BigInteger, nullable=False, default=0),
+    sa.Column("lease_holder", sa.String(255)),
+    sa.Column("lease_expires_at", UtcDateTime),
+    sa.Column("submitted_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("completed_at", UtcDateTime),
+    # The end of the hash chain, so that an event is appended without reading the last one.
+    sa.Column("last_sequence", sa.Integer, nullable=False, default=0),
+    sa.Column("last_digest", sa.String(64), nullable=False, default=""),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("refund_id", sa.ForeignKey("refunds.refund_id"), primary_key=True),
+    sa.Column("run_id", sa.String(36), primary_key=True),
+    sa.Column("first_seen_at", UtcDateTime, nullable=False),
+)
+
+charges = sa.Table(
+    "charges",
+    metadata,
+    sa.Column("charge_id", sa.String(128), primary_key=True),
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("captured_minor", sa.BigInteger, nullable=False),
+    sa.Column("reserved_minor", sa.BigInteger, nullable=False, default=0),
+    sa.Column("refunded_minor", sa.BigInteger, nullable=False, default=0),
+    sa.CheckConstraint("reserved_minor >= 0", name="reserved_not_negative"),
+    sa.CheckConstraint("refunded_minor >= 0", name="refunded_not_negative"),
+    sa.CheckConstraint(
+        "reserved_minor + refunded_minor <= captured_minor", name="never_more_than_captured"
+    ),
+)
+
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("refund_id", sa.ForeignKey("refunds.refund_id"), primary_key=True),
+    sa.Column("charge_id", sa.ForeignKey("charges.charge_id"), nullable=False, index=True),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("item_ids", sa.JSON, nullable=False),
+    # reserved → refunded, or → released when nothing will be paid.
+    sa.Column("state", sa.String(16), nullable=False),
+)
+
+effects = sa.Table(
+    "effects",
+    metadata,
+    sa.Column("key", sa.String(160), primary_key=True),
+    sa.Column("refund_id", sa.ForeignKey("refunds.refund_id"), nullable=False, index=True),
+    sa.Column("step", sa.String(48), nullable=False),
+    sa.Column("system", sa.String(24), nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("request_digest", sa.String(64), nullable=False),
+    # intended, unknown, pending, succeeded, refused
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("response", sa.JSON),
+    sa.Column("detail", sa.Text),
+    sa.Column("sends", sa.Integer, nullable=False, default=0),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("first_sent_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
+approvals = sa.Table(
+    "approvals",
+    metadata,
+    sa.Column("approval_id", sa.String(96), primary_key=True),
+    sa.Column("refund_id", sa.ForeignKey("refunds.refund_id"), nullable=False, index=True),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("requested_by", sa.String(128), nullable=False),
+    sa.Column("people_needed", sa.Integer, nullable=False),
+    sa.Column("verified_needed", sa.Boolean, nullable=False),
+    # open, APPROVED, REJECTED, EXPIRED, superseded
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("escalate_at", UtcDateTime, nullable=False),
+    sa.Column("deadline", UtcDateTime, nullable=False),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    sa.Column("closed_at", UtcDateTime),
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("approval_id", sa.ForeignKey("approvals.approval_id"), primary_key=True),
+    sa.Column("person", sa.String(128), primary_key=True),
+    sa.Column("decision", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("channel", sa.String(32), nullable=False),
+    sa.Column("verified", sa.Boolean, nullable=False),
+    sa.Column("decided_at", UtcDateTime, nullable=False),
+)
+
+waits = sa.Table(
+    "waits",
+    metadata,
+    sa.Column("refund_id", sa.ForeignKey("refunds.refund_id"), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    # person, callback, timer
+    sa.Column("reason", sa.String(16), nullable=False),
+    sa.Column("run_id", sa.String(36)),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    # How often the run has begun to wait here: each time has a key of its own at Prefect.
+    sa.Column("openings", sa.Integer, nullable=False, default=1),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("ended_at", UtcDateTime, index=True),
+    sa.Column("woken_at", UtcDateTime),
+    sa.Column("passed_at", UtcDateTime, index=True),
+)
+
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("refund_id", sa.ForeignKey("refunds.refund_id"), primary_key=True),
+    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("event", sa.String(48), nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("previous_digest", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+
+policies = sa.Table(
+    "policies",
+    metadata,
+    sa.Column("version", sa.String(160), primary_key=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("first_used_at", UtcDateTime, nullable=False),
+)
+
+gateway_events = sa.Table(
+    "gateway_events",
+    metadata,
+    sa.Column("event_id", sa.String(128), primary_key=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+)
+
+nights = sa.Table(
+    "nights",
+    metadata,
+    sa.Column("night", sa.Date, primary_key=True),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("cursor", sa.String(64), nullable=False, default=""),
+    sa.Column("submitted", sa.Integer, nullable=False, default=0),
+    sa.Column("finished_at", UtcDateTime),
+)
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("written_at", UtcDateTime, nullable=False),
+)

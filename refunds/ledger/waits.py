@@ -1,0 +1,192 @@
+"""Waits: for a person, a callback or a clock. One primitive, three reasons.
+
+A wait is open until it `ended` (what was waited for is in the ledger), and done when the run has
+`passed` it. In between the run has to be woken: waking is a hint that may get lost, so the sweep
+looks for waits that ended and were not passed.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from refunds.ledger import schema
+from refunds.ledger.book import Ledger, Page
+
+WaitReason = Literal["person", "callback", "timer"]
+
+# A wake-up that did not lead to a run passing its wait is tried again after this long: a woken
+# run needs a few seconds to start, and a second wake-up of a starting run would start it twice.
+WAKE_AGAIN_SECONDS = 30
+
+
+def open_wait(
+    ledger: Ledger,
+    refund_id: str,
+    name: str,
+    *,
+    reason: WaitReason,
+    run_id: str,
+    fence: int,
+    due_at: datetime | None = None,
+) -> int:
+    """Begin to wait and give the lease back; 0 when it is over already.
+
+    Otherwise the number of times this wait was begun: 1, 2, …
+    """
+    with ledger.page(refund_id, fence) as page:
+        known = _row(page.connection, refund_id, name)
+        if known is not None and known["ended_at"] is not None:
+            return 0
+        openings = 1 if known is None else int(known["openings"]) + 1
+        if known is None:
+            page.connection.execute(
+                schema.waits.insert().values(
+                    refund_id=refund_id,
+                    name=name,
+                    reason=reason,
+                    run_id=run_id,
+                    opened_at=page.now,
+                    openings=openings,
+                    due_at=due_at,
+                )
+            )
+            due = due_at.isoformat() if due_at else None
+            page.append("wait.started", {"name": name, "reason": reason, "due_at": due})
+        else:
+            _update(page.connection, refund_id, name, run_id=run_id, openings=openings)
+        page.change(lease_holder=None, lease_expires_at=None)
+        return openings
+
+
+def pass_wait(ledger: Ledger, refund_id: str, name: str, fence: int) -> None:
+    """The run goes on; the wait is done. Passing it again changes nothing."""
+    with ledger.page(refund_id, fence) as page:
+        known = _row(page.connection, refund_id, name)
+        if known is None or known["passed_at"] is not None:
+            return
+        ended_at = known["ended_at"] or page.now
+        _update(page.connection, refund_id, name, ended_at=ended_at, passed_at=page.now)
+        page.append("wait.passed", {"name": name})
+
+
+def is_over(ledger: Ledger, refund_id: str, name: str) -> bool:
+    """Whether what was waited for has come."""
+    with ledger.reading() as connection:
+        known = _row(connection, refund_id, name)
+    return known is not None and known["ended_at"] is not None
+
+
+def end(page: Page, kinds: tuple[str, ...], why: str) -> None:
+    """What the refund waits for has come: end its open waits of these kinds.
+
+    A wait's kind is the first word of its name: approval, settlement, outage, attention.
+    """
+    row = schema.waits.c
+    ended = page.connection.execute(
+        schema.waits.update()
+        .where(row.refund_id == page.refund_id, row.ended_at.is_(None))
+        .where(sa.or_(*(row.name.startswith(f"{kind}-") for kind in kinds)))
+        .values(ended_at=page.now)
+    )
+    if ended.rowcount:
+        page.append("wait.ended", {"kinds": list(kinds), "why": why})
+
+
+def pass_ended(page: Page) -> None:
+    """The run goes on: every wait that ended is done."""
+    row = schema.waits.c
+    passed = page.connection.execute(
+        schema.waits.update()
+        .where(row.refund_id == page.refund_id)
+        .where(row.ended_at.is_not(None), row.passed_at.is_(None))
+        .values(passed_at=page.now)
+    )
+    if passed.rowcount:
+        page.append("wait.passed", {"count": passed.rowcount})
+
+
+def end_due(ledger: Ledger) -> list[str]:
+    """End every wait whose time has come; returns the refunds concerned."""
+    with ledger.reading() as connection:
+        row = schema.waits.c
+        due = connection.execute(
+            sa.select(row.refund_id, row.name)
+            .where(row.ended_at.is_(None), row.due_at <= ledger.clock())
+            .order_by(row.refund_id)
+        ).all()
+    for refund_id, name in due:
+        with ledger.page(refund_id) as page:
+            known = _row(page.connection, refund_id, name)
+            if known is not None and known["ended_at"] is None:
+                _update(page.connection, refund_id, name, ended_at=page.now)
+                page.append("wait.ended", {"name": name, "why": "due"})
+    return [refund_id for refund_id, _ in due]
+
+
+def to_wake(ledger: Ledger) -> list[tuple[str, str, str]]:
+    """(refund_id, wait's name, run id) of waits that ended and whose run has not gone on."""
+    row = schema.waits.c
+    before = ledger.clock() - timedelta(seconds=WAKE_AGAIN_SECONDS)
+    query = (
+        sa.select(row.refund_id, row.name, row.run_id)
+        .where(row.ended_at.is_not(None), row.passed_at.is_(None))
+        .where(sa.or_(row.woken_at.is_(None), row.woken_at <= before))
+        .order_by(row.refund_id)
+    )
+    with ledger.reading() as connection:
+        return [(refund_id, name, run_id) for refund_id, name, run_id in connection.execute(query)]
+
+
+def claim_wake(ledger: Ledger, refund_id: str) -> str | None:
+    """The run to wake for this refund now, or None when nothing ended or somebody just did."""
+    row = schema.waits.c
+    before = ledger.clock() - timedelta(seconds=WAKE_AGAIN_SECONDS)
+    with ledger.page(refund_id) as page:
+        found = page.connection.execute(
+            sa.select(row.name, row.run_id).where(
+                row.refund_id == refund_id,
+                row.ended_at.is_not(None),
+                row.passed_at.is_(None),
+                sa.or_(row.woken_at.is_(None), row.woken_at <= before),
+            )
+        ).first()
+        if found is None:
+            return None
+        _update(page.connection, refund_id, found.name, woken_at=page.now)
+        return str(found.run_id)
+
+
+def open_waits(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
+    """What the refund waits for now."""
+    row = schema.waits.c
+    query = sa.select(schema.waits).where(row.refund_id == refund_id, row.passed_at.is_(None))
+    with ledger.reading() as connection:
+        return [dict(found) for found in connection.execute(query).mappings()]
+
+
+def count_named(ledger: Ledger, refund_id: str, prefix: str) -> int:
+    """How many waits of this refund have been passed whose name starts with `prefix`."""
+    row = schema.waits.c
+    query = sa.select(row.name).where(row.refund_id == refund_id, row.passed_at.is_not(None))
+    with ledger.reading() as connection:
+        return sum(name.startswith(prefix) for name in connection.execute(query).scalars())
+
+
+def _row(connection: sa.Connection, refund_id: str, name: str) -> dict[str, Any] | None:
+    row = schema.waits.c
+    found = (
+        connection.execute(
+            sa.select(schema.waits).where(row.refund_id == refund_id, row.name == name)
+        )
+        .mappings()
+        .first()
+    )
+    return dict(found) if found else None
+
+
+def _update(connection: sa.Connection, refund_id: str, name: str, **columns: Any) -> None:
+    row = schema.waits.c
+    connection.execute(
+        schema.waits.update().where(row.refund_id == refund_id, row.name == name).values(**columns)
+    )

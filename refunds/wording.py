@@ -1,0 +1,121 @@
+"""What people read: the facts of an approval, cards and notices. Pure text, hostile input quoted."""
+
+import re
+from typing import Any
+
+from refunds import money
+from refunds.models import ApprovalRequest, Assessment, Case, Outcome
+
+# Enough of a customer's message to judge by on a card; the whole of it is in the history.
+_QUOTED_CHARACTERS = 1_500
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:/@=$\"'])")
+
+
+def escaped(text: str) -> str:
+    """Text that markdown shows as it is: nothing in it becomes a link, an image or markup."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def quoted(text: str) -> str:
+    """A customer's words as a markdown quotation."""
+    cut = text[:_QUOTED_CHARACTERS] + (" …" if len(text) > _QUOTED_CHARACTERS else "")
+    lines = cut.splitlines() or [""]
+    return "\n".join(f"> {escaped(line)}" for line in lines)
+
+
+def facts_markdown(facts: dict[str, Any], reasons: list[dict[str, Any]], digest: str) -> str:
+    """Every fact an approval binds, as markdown: a table, the items, the customer's words."""
+    amount = money.show(facts["amount_minor"], facts["currency"])
+    goodwill = money.show(facts["goodwill_minor"], facts["currency"])
+    rows = [
+        ("Refund", facts["refund_id"]),
+        ("Amount", amount),
+        ("Goodwill coupon", goodwill if facts["goodwill_minor"] else "none"),
+        ("Goes to", facts["refund_to"]),
+        ("Charge", facts["charge_id"] or "none"),
+        ("Kind", f"{facts['kind']}: {facts['reason']}"),
+        ("Order", f"{facts['order_id']} ({facts['order_status']})"),
+        ("Customer", facts["customer_id"]),
+        ("Asked by", facts["requested_by"] or "the customer"),
+        ("Policy", facts["policy_version"]),
+        ("Digest", digest),
+    ]
+    table = "\n".join(f"| {name} | {escaped(str(value))} |" for name, value in rows)
+    items = "\n".join(
+        f"- {escaped(item['name'])} ({escaped(item['item_id'])}), "
+        f"{money.show(item['price_minor'], facts['currency'])}"
+        for item in facts["items"]
+    )
+    why = "\n".join(f"- {escaped(reason['text'])}" for reason in reasons)
+    earlier = "\n".join(
+        f"- {escaped(record['kind'])} {escaped(record['status'])}: "
+        f"{money.show(record['amount_minor'], facts['currency'])} {escaped(record['note'])}"
+        for record in facts["after_sales"]
+    )
+    parts = [
+        f"| What | Value |\n|---|---|\n{table}",
+        f"**Items**\n\n{items or '- none'}",
+        f"**Why a person is asked**\n\n{why or '- nothing was found'}",
+        f"**Earlier after-sale records of this order**\n\n{earlier or '- none'}",
+    ]
+    if facts["opinion"]:
+        said = escaped(facts["opinion"]["recommendation"])
+        parts.append(f"**A model's opinion** (advice, not a decision): {said}")
+    parts.append(
+        f"**The customer wrote** (a quotation, not an instruction)\n\n{quoted(facts['message'])}"
+    )
+    return "\n\n".join(parts)
+
+
+def form_text(approval: ApprovalRequest, assessment: Assessment, refusals: tuple[str, ...]) -> str:
+    """What stands above the Resume form: every fact that is bound, and answers not taken."""
+    reasons = [reason.plain() for reason in assessment.reasons]
+    notes = [f"**Not taken:** {escaped(refusal)}" for refusal in refusals]
+    if approval.people_needed > 1:
+        notes.append(f"{approval.people_needed} different people have to approve.")
+    if approval.verified_needed:
+        notes.append(
+            "This amount needs an approver whose identity is checked: an approval typed here "
+            "does not count. Use `refunds decide` or the service."
+        )
+    facts = facts_markdown(approval.facts, reasons, approval.digest)
+    deadline = f"The question expires {approval.deadline:%Y-%m-%d %H:%M} UTC."
+    return "\n\n".join([*notes, facts, deadline])
+
+
+def run_name(case: Case) -> str:
+    """What the list of waiting runs shows: refund, amount and need."""
+    request = case.request
+    return f"{request.refund_id} · {money.show(request.amount_minor, request.currency)} · approve?"
+
+
+def card_subject(case: Case, level: str) -> str:
+    """The subject of an approval card."""
+    amount = money.show(case.request.amount_minor, case.request.currency)
+    urgent = "" if level == "team" else "Escalated: "
+    return f"{urgent}approve {amount} for {case.refund_id}?"
+
+
+def customer_notice(case: Case, outcome: Outcome) -> tuple[str, str]:
+    """(subject, body) of what the customer is told; rules and risk are not mentioned."""
+    request = case.request
+    amount = money.show(request.amount_minor, request.currency)
+    body = {
+        Outcome.PAID: f"We refunded {amount} to {request.refund_to}.",
+        Outcome.REJECTED: f"We could not refund {amount} for order {request.order_id}.",
+        Outcome.EXPIRED: f"Your refund request for order {request.order_id} was not decided in "
+        "time. Nothing was paid. Please get in touch, and we will look at it again.",
+        Outcome.FAILED: f"The refund of {amount} to {request.refund_to} did not go through. "
+        "Customer service will get in touch about another way.",
+    }[outcome]
+    return f"Your refund for order {request.order_id}", body
+
+
+def service_notice(case: Case, outcome: Outcome, why: str) -> tuple[str, str]:
+    """(subject, body) of what customer service is told."""
+    request = case.request
+    amount = money.show(request.amount_minor, request.currency)
+    subject = f"{request.refund_id}: {outcome.lower()}"
+    body = f"{request.kind} of {amount} for order {request.order_id}, {request.customer_id}. {why}"
+    return subject, body

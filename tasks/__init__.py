@@ -1,0 +1,1 @@
+"""Side effects: one external system per file, one verb per task."""

@@ -1,0 +1,69 @@
+"""What every task stands on: the ledger, the shop's database, the policy, this run's fences."""
+
+from functools import lru_cache
+
+import sqlalchemy as sa
+from prefect.context import FlowRunContext
+from prefect_sqlalchemy import SqlAlchemyConnector
+
+from refunds import policy_file
+from refunds.errors import BadInput, StaleRunner
+from refunds.ledger import Ledger, connector, engine_of
+from refunds.ledger.policies import remember
+from refunds.policy_file import Policy
+from refunds.settings import LEDGER_BLOCK, SHOP_BLOCK, settings
+
+# The fencing number this process holds for each refund it runs.
+_fences: dict[str, int] = {}
+
+
+@lru_cache(maxsize=4)
+def _engine(block_name: str, database_url: str) -> sa.Engine:
+    """A worker reads the connector block, so that it needs no address but Prefect's."""
+    if FlowRunContext.get() is None:
+        block = connector(database_url)
+    else:
+        block = SqlAlchemyConnector.load(block_name, _sync=True)
+    return engine_of(block, is_ledger=block_name == LEDGER_BLOCK)
+
+
+def ledger() -> Ledger:
+    """The ledger: by its connector block inside a flow run, by the settings elsewhere."""
+    return Ledger(_engine(LEDGER_BLOCK, settings().ledger_database_url))
+
+
+def shop() -> sa.Engine:
+    """The shop's database, which we only read."""
+    return _engine(SHOP_BLOCK, settings().shop_database_url)
+
+
+def policy() -> Policy:
+    """The policy in force: the user's file where there is one. Raises BadInput."""
+    path = settings().policy or settings().home_dir / "policy.toml"
+    if settings().policy is None and not path.exists():
+        path = policy_file.DEFAULT_POLICY_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the policy file {path} cannot be read: {error}") from error
+    found = policy_file.parse(text, str(path))
+    remember(ledger(), found.full_version, text)
+    return found
+
+
+def hold(refund_id: str, fence: int) -> None:
+    """Remember the fence that this process was given for a refund."""
+    _fences[refund_id] = fence
+
+
+def let_go(refund_id: str) -> None:
+    """Forget the fence; writing as the runner is over."""
+    _fences.pop(refund_id, None)
+
+
+def fence(refund_id: str) -> int:
+    """This process's fence for a refund. Raises StaleRunner when it has none."""
+    try:
+        return _fences[refund_id]
+    except KeyError:
+        raise StaleRunner(f"this process does not run {refund_id}") from None

@@ -1,0 +1,47 @@
+"""Coupons: a word of apology, and taking it back."""
+
+from prefect import task
+
+from refunds.models import Case, Receipt
+from tasks import steps
+from tasks.json_systems import create, undo
+
+
+@task(
+    name="issue_coupon",
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    # An earlier send is found by our reference before another one, so trying again is safe.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def issue_coupon(case: Case) -> Receipt:
+    """Give the goodwill coupon that was asked for with the refund."""
+    request = case.request
+    body = {
+        "refund_id": case.refund_id,
+        "customer_id": request.customer_id,
+        "amount_minor": request.goodwill_minor,
+        "currency": request.currency,
+    }
+    return await create(
+        case.refund_id, "issue_coupon", "coupons", "coupons", body, id_field="coupon_id"
+    )
+
+
+@task(
+    name="void_coupon",
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    # Voiding what is void changes nothing.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
+    """Undo `issue_coupon`."""
+    path = f"/v1/coupons/{coupon.reference}/void"
+    return await undo(case.refund_id, "void_coupon", "coupons", path, "void")

@@ -1,0 +1,34 @@
+"""The CRM: one case per refund, with how it ended."""
+
+from prefect import task
+
+from refunds.models import Case, Outcome, Receipt
+from tasks import steps
+from tasks.json_systems import create
+from tasks.records import enter_syncing
+
+
+@task(
+    name="sync_crm",
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    # An earlier send is found by our reference before another one, so trying again is safe.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def sync_crm(case: Case, outcome: Outcome, why: str) -> Receipt:
+    """Write the refund's ending to the customer's file."""
+    enter_syncing(case.refund_id)
+    request = case.request
+    body = {
+        "refund_id": case.refund_id,
+        "customer_id": request.customer_id,
+        "order_id": request.order_id,
+        "outcome": str(outcome),
+        "amount_minor": request.amount_minor,
+        "currency": request.currency,
+        "note": why,
+    }
+    return await create(case.refund_id, "sync_crm", "crm", "cases", body, id_field="case_id")

@@ -1,0 +1,94 @@
+"""One effect on one system: write the intent, act, write the result.
+
+The second time round nobody knows whether the first send acted, so the system is asked by our
+own reference before anything is sent again, and then under the same key.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from refunds.errors import StepRefused, StepUnknown, SystemUnavailable
+from refunds.ledger import effects
+from tasks import books
+
+Send = Callable[[str], Awaitable[dict[str, Any]]]
+Ask = Callable[[str], Awaitable[dict[str, Any] | None]]
+Judge = Callable[[dict[str, Any]], str]
+
+
+def done(_response: dict[str, Any]) -> str:
+    """Most systems have done what they answer with."""
+    return "succeeded"
+
+
+async def perform(
+    refund_id: str,
+    step: str,
+    system: str,
+    request: dict[str, Any],
+    *,
+    send: Send,
+    ask: Ask,
+    judge: Judge = done,
+    attempt: str | int | None = None,
+) -> effects.Effect:
+    """Do a step once, however often it is called; returns the effect with its response.
+
+    `send(key)` acts, `ask(key)` looks for what an earlier send did, `judge(response)` names the
+    effect's state (succeeded, pending, refused). Raises what `send` raises; a refusal is final
+    and is raised again on every later call.
+    """
+    key = f"{refund_id}:{step}" if attempt is None else f"{refund_id}:{step}:{attempt}"
+    fence = books.fence(refund_id)
+    known = await asyncio.to_thread(
+        effects.intend,
+        books.ledger(),
+        refund_id,
+        key,
+        step=step,
+        system=system,
+        request=request,
+        fence=fence,
+    )
+    if known.state == "refused":
+        raise StepRefused(system, known.detail or "refused")
+    if known.state in ("succeeded", "pending"):
+        return known
+    if known.sends > 0:
+        found = await ask(key)
+        if found is not None:
+            return await _record(refund_id, key, judge(found), response=found)
+        await asyncio.to_thread(effects.send_again, books.ledger(), refund_id, key, fence)
+    try:
+        response = await send(key)
+    except SystemUnavailable as error:
+        await _record(refund_id, key, "intended", detail=str(error))
+        raise
+    except StepUnknown as error:
+        await _record(refund_id, key, "unknown", detail=str(error))
+        raise
+    except StepRefused as error:
+        await _record(refund_id, key, "refused", detail=error.detail)
+        raise
+    return await _record(refund_id, key, judge(response), response=response)
+
+
+async def _record(
+    refund_id: str,
+    key: str,
+    state: str,
+    *,
+    response: dict[str, Any] | None = None,
+    detail: str | None = None,
+) -> effects.Effect:
+    return await asyncio.to_thread(
+        effects.record,
+        books.ledger(),
+        refund_id,
+        key,
+        state,
+        response=response,
+        detail=detail,
+        fence=books.fence(refund_id),
+    )

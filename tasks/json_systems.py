@@ -1,0 +1,59 @@
+"""Systems that speak plain JSON with an Idempotency-Key: CRM, coupons, logistics, notices."""
+
+from typing import Any
+
+from refunds.errors import StepRefused, StepUnknown
+from refunds.models import Receipt
+from tasks import http
+from tasks.effect import perform
+
+
+async def create(
+    refund_id: str,
+    step: str,
+    system: str,
+    collection: str,
+    body: dict[str, Any],
+    *,
+    id_field: str,
+    attempt: str | int | None = None,
+) -> Receipt:
+    """POST to a collection once; an earlier send is found again by our own reference."""
+    path = f"/v1/{collection}"
+
+    async def send(key: str) -> dict[str, Any]:
+        answer = await http.call(system, "POST", path, key=key, json={**body, "reference": key})
+        return _identified(system, answer, id_field)
+
+    async def ask(key: str) -> dict[str, Any] | None:
+        answer = await http.call(system, "GET", path, params={"reference": key})
+        found = [entry for entry in answer.get(collection, []) if entry.get("reference") == key]
+        return _identified(system, found[0], id_field) if found else None
+
+    effect = await perform(refund_id, step, system, body, send=send, ask=ask, attempt=attempt)
+    return Receipt(key=effect.key, reference=(effect.response or {})[id_field])
+
+
+async def undo(refund_id: str, step: str, system: str, path: str, done: str) -> Receipt:
+    """POST an undoing once; undoing what is undone already is a success.
+
+    `done` is the status the thing has when it is undone.
+    """
+
+    async def send(key: str) -> dict[str, Any]:
+        try:
+            return await http.call(system, "POST", path, key=key, json={})
+        except StepRefused as error:
+            raise StepRefused(system, f"cannot be undone: {error.detail}") from error
+
+    async def ask(_key: str) -> dict[str, Any] | None:
+        return None
+
+    await perform(refund_id, step, system, {"path": path, "done": done}, send=send, ask=ask)
+    return Receipt(key=f"{refund_id}:{step}", reference=path)
+
+
+def _identified(system: str, answer: dict[str, Any], id_field: str) -> dict[str, Any]:
+    if not isinstance(answer.get(id_field), str):
+        raise StepUnknown(system, f"its answer has no {id_field}")
+    return {id_field: answer[id_field], **{k: v for k, v in answer.items() if k == "status"}}

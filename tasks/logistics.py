@@ -1,0 +1,79 @@
+"""Logistics: stop what has not left yet, or have it sent back."""
+
+from prefect import task
+
+from refunds.models import Case, Receipt
+from tasks import steps
+from tasks.json_systems import create, undo
+
+
+@task(
+    name="hold_shipment",
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    # An earlier send is found by our reference before another one, so trying again is safe.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def hold_shipment(case: Case) -> Receipt:
+    """Keep a cancelled order in the warehouse."""
+    body = {"refund_id": case.refund_id, "order_id": case.request.order_id}
+    return await create(
+        case.refund_id, "hold_shipment", "logistics", "holds", body, id_field="hold_id"
+    )
+
+
+@task(
+    name="release_shipment",
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    # Releasing what is released changes nothing.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def release_shipment(case: Case, hold: Receipt) -> Receipt:
+    """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
+    path = f"/v1/holds/{hold.reference}/release"
+    return await undo(case.refund_id, "release_shipment", "logistics", path, "released")
+
+
+@task(
+    name="create_return_label",
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    # As for holding a shipment.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def create_return_label(case: Case) -> Receipt:
+    """Let the customer send the items back."""
+    body = {
+        "refund_id": case.refund_id,
+        "order_id": case.request.order_id,
+        "item_ids": list(case.request.item_ids),
+    }
+    return await create(
+        case.refund_id, "create_return_label", "logistics", "labels", body, id_field="label_id"
+    )
+
+
+@task(
+    name="cancel_return_label",
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    # Cancelling what is cancelled changes nothing.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
+    """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
+    path = f"/v1/labels/{label.reference}/cancel"
+    return await undo(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")

@@ -1,0 +1,221 @@
+"""The payment gateway, in Stripe's refund API. Money is never sent again before asking."""
+
+from datetime import timedelta
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from refunds.errors import (
+    GatewayUnavailable,
+    NeedsAttention,
+    PaymentUnknown,
+    StepRefused,
+    StepUnknown,
+    SystemUnavailable,
+)
+from refunds.ledger import effects
+from refunds.ledger.effects import PAYMENT_STEP, Effect, key_of
+from refunds.models import Case, Payment, PaymentStatus, RefundRequest, Standstill
+from refunds.settings import settings
+from tasks import books, http, steps
+from tasks.effect import perform
+from tasks.records import begin_wait, hand_to_a_person
+
+# The gateway's word for a refund's state, in ours.
+_STATES = {
+    "succeeded": "succeeded",
+    "pending": "pending",
+    "requires_action": "pending",
+    "failed": "refused",
+    "canceled": "refused",
+}
+
+# The gateway's largest page.
+_PAGE = 100
+
+
+@task(
+    name=PAYMENT_STEP,
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    # Not an ordinary retry: each one asks the gateway by our own reference before it sends.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    # Three calls of at most 20 seconds each: ask, send, and one pause the gateway asks for.
+    timeout_seconds=90,
+)
+async def issue_refund(case: Case) -> Payment:
+    """Pay, once. Returns what the gateway says: succeeded, pending or failed for good.
+
+    Raises GatewayUnavailable (certainly not paid), PaymentUnknown (perhaps paid), or
+    NeedsAttention when it may be paid and asking again under the same key is no longer safe.
+    """
+    if case.charge is None:
+        raise NeedsAttention(f"{case.refund_id} has no charge to refund")
+    charge_id = case.charge.charge_id
+    form = _form(case.request, charge_id)
+
+    async def send(key: str) -> dict[str, Any]:
+        answer = await _call("POST", "/v1/refunds", key=key, form={**form, "metadata[key]": key})
+        return _checked(answer, case.request)
+
+    async def ask(key: str) -> dict[str, Any] | None:
+        found = await find(charge_id, case.refund_id, key)
+        if found is None:
+            _still_safe_to_send(key)
+        return found
+
+    try:
+        effect = await perform(
+            case.refund_id, PAYMENT_STEP, "gateway", form, send=send, ask=ask, judge=_judge
+        )
+    except StepRefused as refusal:
+        return _failed(case.request, refusal.detail)
+    except StepUnknown as error:
+        raise PaymentUnknown(error.system, error.detail) from error
+    except SystemUnavailable as error:
+        raise GatewayUnavailable(error.system, error.detail) from error
+    return payment_of(effect, case.request)
+
+
+@task(
+    name="await_settlement",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    timeout_seconds=60,
+)
+async def await_settlement(case: Case) -> Payment | Standstill:
+    """What the ledger knows of a pending payment: its ending, or a wait for the gateway's word."""
+    ledger, refund_id = books.ledger(), case.refund_id
+    effect = effects.read(ledger, key_of(refund_id, PAYMENT_STEP))
+    if effect is None:
+        raise NeedsAttention(f"{refund_id} waits for a payment that was never made")
+    if effect.is_final:
+        return payment_of(effect, case.request)
+    due_at = effect.first_sent_at + timedelta(hours=books.policy().patience.settle_within_hours)
+    if ledger.clock() >= due_at:
+        return hand_to_a_person(refund_id, f"payment not settled by {due_at:%Y-%m-%d %H:%M} UTC")
+    return begin_wait(refund_id, "settlement-1", "callback", due_at)
+
+
+async def find(charge_id: str, refund_id: str, key: str) -> dict[str, Any] | None:
+    """The gateway's refund that an earlier send of ours made, whatever became of it."""
+    async for refund in listed(charge_id):
+        metadata = refund.get("metadata") or {}
+        if metadata.get("refund_id") == refund_id and metadata.get("key") == key:
+            return _kept(refund)
+    return None
+
+
+async def listed(charge_id: str | None = None) -> Any:
+    """Every refund in the gateway's books, newest first (of one charge)."""
+    params = {"limit": str(_PAGE), **({"charge": charge_id} if charge_id else {})}
+    while True:
+        page = await _call("GET", "/v1/refunds", params=params)
+        entries = page.get("data")
+        if not isinstance(entries, list):
+            raise StepUnknown("gateway", "its list of refunds has no data")
+        for refund in entries:
+            yield refund
+        if not page.get("has_more") or not entries:
+            return
+        params["starting_after"] = entries[-1]["id"]
+
+
+async def look_up(reference: str) -> dict[str, Any]:
+    """One refund in the gateway's books, by the gateway's own id."""
+    return _kept(await _call("GET", f"/v1/refunds/{reference}"))
+
+
+async def reconcile(row: dict[str, Any]) -> str | None:
+    """Ask the gateway how an unsettled payment ended; returns the state it has now.
+
+    `row` is an effect as `ledger.effects.unsettled` gives it. Nothing is sent to pay.
+    """
+    key, refund_id = row["key"], row["refund_id"]
+    reference = (row["response"] or {}).get("id")
+    if reference:
+        found: dict[str, Any] | None = await look_up(reference)
+    else:
+        found = await find(row["request"]["charge"], refund_id, key)
+    if found is None:
+        return None
+    state = _judge(found)
+    effects.record(
+        books.ledger(), refund_id, key, state, response=found, detail=found.get("failure_reason")
+    )
+    return state
+
+
+def payment_of(effect: Effect, request: RefundRequest) -> Payment:
+    """The payment an effect stands for."""
+    if effect.state == "refused":
+        return _failed(request, effect.detail or "refused", (effect.response or {}).get("id", ""))
+    status = PaymentStatus.SUCCEEDED if effect.state == "succeeded" else PaymentStatus.PENDING
+    return Payment(
+        status=status,
+        reference=(effect.response or {})["id"],
+        amount_minor=request.amount_minor,
+        currency=request.currency,
+    )
+
+
+def _form(request: RefundRequest, charge_id: str) -> dict[str, str]:
+    return {
+        "charge": charge_id,
+        "amount": str(request.amount_minor),
+        "reason": "requested_by_customer",
+        "metadata[refund_id]": request.refund_id,
+        "metadata[order_id]": request.order_id,
+        "metadata[refund_to]": request.refund_to,
+    }
+
+
+def _checked(answer: dict[str, Any], request: RefundRequest) -> dict[str, Any]:
+    """An answer that is not a refund of this amount proves nothing."""
+    if not isinstance(answer.get("id"), str) or answer.get("status") not in _STATES:
+        raise StepUnknown("gateway", "its answer is not a refund")
+    if answer.get("amount") != request.amount_minor:
+        raise StepUnknown("gateway", f"it answered for another amount: {answer.get('amount')}")
+    return _kept(answer)
+
+
+def _kept(refund: dict[str, Any]) -> dict[str, Any]:
+    if refund.get("status") not in _STATES or not isinstance(refund.get("id"), str):
+        raise StepUnknown("gateway", "its answer is not a refund")
+    kept = {name: refund.get(name) for name in ("id", "status", "amount", "currency", "charge")}
+    if refund.get("failure_reason"):
+        kept["failure_reason"] = refund["failure_reason"]
+    return kept
+
+
+def _judge(refund: dict[str, Any]) -> str:
+    return _STATES[refund["status"]]
+
+
+def _failed(request: RefundRequest, detail: str, reference: str = "") -> Payment:
+    return Payment(
+        status=PaymentStatus.FAILED,
+        reference=reference,
+        amount_minor=request.amount_minor,
+        currency=request.currency,
+        detail=detail,
+    )
+
+
+def _still_safe_to_send(key: str) -> None:
+    """The gateway does not know our reference: sending again is safe while it keeps the key."""
+    effect = effects.read(books.ledger(), key)
+    hours = books.policy().patience.resend_within_hours
+    if effect and books.ledger().clock() - effect.first_sent_at > timedelta(hours=hours):
+        raise NeedsAttention(
+            f"{key} was first sent {effect.first_sent_at:%Y-%m-%d %H:%M} UTC; its ending is "
+            f"unknown and after {hours} hours the gateway may have forgotten the key"
+        )
+
+
+async def _call(method: str, path: str, **arguments: Any) -> dict[str, Any]:
+    bearer = {"Authorization": f"Bearer {settings().gateway_key.get_secret_value()}"}
+    return await http.call("gateway", method, path, headers=bearer, **arguments)

@@ -1,0 +1,293 @@
+"""The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
+
+from datetime import datetime, timedelta
+
+from prefect import task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from refunds import wording
+from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
+from refunds.ledger import approvals, charges, history, leases, requests, waits
+from refunds.ledger.effects import key_of
+from refunds.models import (
+    ApprovalRequest,
+    Assessment,
+    Case,
+    Outcome,
+    RefundRequest,
+    RiskFeatures,
+    Seat,
+    Standstill,
+    State,
+    Verdict,
+)
+from refunds.policy import binding_digest, bound_facts
+from refunds.policy_file import Policy
+from tasks import books, orders, steps
+
+# A refund whose facts change this often between looking and paying is a puzzle for a person.
+_MOST_ROUNDS = 20
+
+
+@task(
+    name="open_refund",
+    # Asked anew by every run and never remembered: the lease is the answer.
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    timeout_seconds=30,
+)
+async def open_refund(request: RefundRequest) -> Seat:
+    """Take the refund's lease for this run, entering the request if nobody has yet.
+
+    Raises ContentConflict when the id stands for another request, BadInput for an unknown order.
+    """
+    check_against_shop([request])
+    requests.submit(books.ledger(), [request])
+    lease = leases.take(books.ledger(), request.refund_id, str(flow_run.id))
+    if lease.fence is not None:
+        books.hold(request.refund_id, lease.fence)
+    return Seat(is_mine=lease.fence is not None, outcome=lease.outcome, held_by=lease.held_by)
+
+
+def check_against_shop(wanted: list[RefundRequest]) -> None:
+    """Raise BadInput naming each request whose order or currency the shop does not know."""
+    currencies = orders.known_orders(sorted({request.order_id for request in wanted}))
+    wrong = [
+        f"{request.refund_id}: the shop has no order {request.order_id}"
+        if request.order_id not in currencies
+        else f"{request.refund_id}: order {request.order_id} is in "
+        f"{currencies[request.order_id]}, the request in {request.currency}"
+        for request in wanted
+        if currencies.get(request.order_id) != request.currency
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""  # noqa: PLR2004
+        raise BadInput("; ".join(wrong[:20]) + more)
+
+
+@task(
+    name="load_policy",
+    cache_key_fn=steps.by_round,
+    persist_result=True,
+    timeout_seconds=30,
+)
+async def load_policy(case: Case) -> Policy:
+    """The policy in force when this round began. Raises NeedsAttention when it is not readable."""
+    try:
+        return books.policy()
+    except BadInput as error:
+        raise NeedsAttention(str(error)) from error
+
+
+@task(
+    name="record_assessment",
+    cache_key_fn=steps.by_round,
+    persist_result=True,
+    timeout_seconds=30,
+)
+async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
+    """Write the verdict and its reasons to the ledger, and the facts to the run's page."""
+    refund_id = case.refund_id
+    with books.ledger().page(refund_id, books.fence(refund_id)) as page:
+        page.append(
+            "refund.assessed",
+            {
+                "round": case.round,
+                "assessment": assessment.plain(),
+                "order": case.order.plain() if case.order else None,
+                "after_sales": [record.plain() for record in case.after_sales],
+                "rivals": [rival.plain() for rival in case.rivals],
+                "risk": risk.plain(),
+            },
+        )
+        reasons = [reason.plain() for reason in assessment.reasons]
+        page.change(verdict=str(assessment.verdict), reasons=reasons)
+        if assessment.verdict is Verdict.APPROVE:
+            page.enter(State.APPROVED)
+    facts = bound_facts(case, assessment.opinion, assessment.policy_version)
+    await acreate_markdown_artifact(
+        key="refund-facts",
+        markdown=f"# {assessment.verdict}: {wording.escaped(refund_id)}\n\n"
+        + wording.facts_markdown(facts, reasons, binding_digest(facts)),
+        description=f"{refund_id}: {assessment.verdict}",
+    )
+
+
+@task(
+    name="request_approval",
+    cache_key_fn=steps.by_round,
+    persist_result=True,
+    timeout_seconds=30,
+)
+async def request_approval(case: Case, assessment: Assessment, policy: Policy) -> ApprovalRequest:
+    """Commit the question to be put to a person, bound to the digest of its facts."""
+    ledger, request = books.ledger(), case.request
+    asked = approvals.standing(ledger, case.refund_id, case.round)
+    now = ledger.clock()
+    facts = bound_facts(case, assessment.opinion, assessment.policy_version)
+    approval = ApprovalRequest(
+        approval_id=key_of(case.refund_id, "approval", case.round),
+        refund_id=case.refund_id,
+        round=case.round,
+        digest=binding_digest(facts),
+        facts=facts,
+        people_needed=policy.people_needed(request.amount_minor, request.currency),
+        verified_needed=policy.verified_needed(request.amount_minor, request.currency),
+        escalate_at=asked.escalate_at
+        if asked
+        else now + timedelta(hours=policy.approval.escalate_after_hours),
+        deadline=asked.deadline
+        if asked
+        else now + timedelta(hours=policy.approval.expire_after_hours),
+    )
+    approvals.open_approval(ledger, approval, request.requester, books.fence(case.refund_id))
+    return approval
+
+
+@task(
+    name="reserve_money",
+    cache_key_fn=steps.by_round,
+    persist_result=True,
+    # The shop is read once more here, and reading is harmless.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=30,
+)
+async def reserve_money(case: Case, assessment: Assessment) -> bool:
+    """Look at the world once more, then set the money aside.
+
+    False when what was approved is not what would be paid now, or too little is left: then the
+    approval counts no more and the refund is assessed again.
+    """
+    ledger, refund_id = books.ledger(), case.refund_id
+    if case.round > _MOST_ROUNDS:
+        raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
+    if charges.holds_money(ledger, refund_id):
+        return True
+    change = what_changed(case, assessment)
+    if change is None:
+        try:
+            charges.reserve(ledger, case, books.fence(refund_id))
+        except ChargeExhausted as error:
+            change = str(error)
+        else:
+            return True
+    history.append(
+        ledger, refund_id, "payment.reconsidered", {"why": change}, books.fence(refund_id)
+    )
+    approval_id = key_of(refund_id, "approval", case.round)
+    approvals.supersede(ledger, refund_id, approval_id, change)
+    return False
+
+
+def what_changed(case: Case, assessment: Assessment) -> str | None:
+    """What is different now from what was assessed, or None. Raises SystemUnavailable."""
+    then = bound_facts(case, assessment.opinion, assessment.policy_version)
+    return difference(then, case.request, case.round)
+
+
+def difference(then: dict[str, object], request: RefundRequest, round_number: int) -> str | None:
+    """Which bound facts differ now from `then`, by name, or None."""
+    fresh = orders.with_after_sales(orders.read_case(request, round_number))
+    now = bound_facts(fresh, None, books.policy().full_version)
+    names = [name for name in now if name != "opinion" and now[name] != then.get(name)]
+    return f"changed since it was assessed: {', '.join(names)}" if names else None
+
+
+@task(
+    name="write_audit",
+    # The end of a refund is written once; written again it changes nothing.
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    timeout_seconds=30,
+)
+async def write_audit(case: Case, outcome: Outcome, why: str) -> Outcome:
+    """Close the refund's books: outcome, reason, and the lease given back."""
+    ledger, refund_id = books.ledger(), case.refund_id
+    with ledger.page(refund_id, books.fence(refund_id)) as page:
+        if page.row["outcome"] is None:
+            page.append("refund.concluded", {"outcome": str(outcome), "why": why})
+            page.enter(State.COMPLETED)
+            page.change(outcome=str(outcome), completed_at=page.now, attention=None)
+        page.change(lease_holder=None, lease_expires_at=None)
+    books.let_go(refund_id)
+    return outcome
+
+
+def enter_syncing(refund_id: str) -> None:
+    """The money is settled one way or the other; now everybody is told."""
+    with books.ledger().page(refund_id, books.fence(refund_id)) as page:
+        page.enter(State.SYNCING)
+
+
+@task(
+    name="release_money",
+    cache_key_fn=steps.by_refund,
+    persist_result=True,
+    timeout_seconds=30,
+)
+async def release_money(case: Case) -> None:
+    """Nothing will be paid: free what was reserved."""
+    refund_id = case.refund_id
+    with books.ledger().page(refund_id, books.fence(refund_id)) as page:
+        charges.book_released(page)
+
+
+@task(
+    name="note_outage",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    timeout_seconds=30,
+)
+async def note_outage(request: RefundRequest, system: str, detail: str) -> Standstill:
+    """Decide when to try again; when patience is over, hand the refund to a person."""
+    ledger, refund_id = books.ledger(), request.refund_id
+    tried = waits.count_named(ledger, refund_id, f"outage-{system}-")
+    pauses = books.policy().patience.outage_seconds
+    if tried >= len(pauses):
+        return hand_to_a_person(refund_id, f"{detail}, after {tried} attempts")
+    due_at = ledger.clock() + timedelta(seconds=pauses[tried])
+    return begin_wait(refund_id, f"outage-{system}-{tried + 1}", "timer", due_at)
+
+
+@task(
+    name="note_attention",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    timeout_seconds=30,
+)
+async def note_attention(request: RefundRequest, why: str) -> Standstill:
+    """Hand the refund to a person: it waits until somebody resumes it."""
+    return hand_to_a_person(request.refund_id, why)
+
+
+def hand_to_a_person(refund_id: str, why: str) -> Standstill:
+    """Mark the refund and begin to wait for `refunds resume`."""
+    ledger = books.ledger()
+    with ledger.page(refund_id, books.fence(refund_id)) as page:
+        page.append("attention.needed", {"why": why})
+        page.change(attention=why)
+        page.enter(State.NEEDS_ATTENTION)
+    before = waits.count_named(ledger, refund_id, "attention-")
+    return begin_wait(refund_id, f"attention-{before + 1}", "person", None)
+
+
+def begin_wait(
+    refund_id: str, name: str, reason: waits.WaitReason, due_at: datetime | None
+) -> Standstill:
+    """Open a wait; with it the lease is given back."""
+    begun = waits.open_wait(
+        books.ledger(),
+        refund_id,
+        name,
+        reason=reason,
+        run_id=str(flow_run.id),
+        fence=books.fence(refund_id),
+        due_at=due_at,
+    )
+    if begun:
+        books.let_go(refund_id)
+    return Standstill(name=name, begun=begun)

@@ -1,0 +1,113 @@
+"""What every test has: its own home, its own world, and databases where the machine has them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from refunds.settings import settings
+from tests.house import services
+
+# The order matters: Prefect reads its settings when it is first imported, after this file.
+_SESSION_HOME = tempfile.TemporaryDirectory(prefix="refunds-tests-", ignore_cleanup_errors=True)
+_OURS = ("REFUNDS_REQUIRE_ALL", "REFUNDS_TEST_POSTGRESQL_URL", "REFUNDS_TEST_REDIS_URL")
+for name in list(os.environ):
+    foreign = name.startswith(("REFUNDS_", "PREFECT_", "OPENAI_")) and name not in _OURS
+    if foreign or name.upper().endswith("_PROXY"):
+        del os.environ[name]
+os.environ |= {
+    "PREFECT_HOME": f"{_SESSION_HOME.name}/prefect",
+    "REFUNDS_HOME": f"{_SESSION_HOME.name}/refunds",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    # A table or a message is compared as text, so its width and colour are fixed.
+    "COLUMNS": "120",
+    "NO_COLOR": "1",
+}
+os.environ.pop("FORCE_COLOR", None)
+
+_LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_LEFT_OUT] = {}
+
+
+def pytest_unconfigure() -> None:
+    _SESSION_HOME.cleanup()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything is required, what would be left out fails instead."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and call.excinfo is not None:
+        why = str(call.excinfo.value)
+        item.config.stash[_LEFT_OUT].setdefault(why, []).append(item.nodeid)
+        if services.all_required():
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid}: nothing may be left out here: {why}"
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what was left out, why, and how to have it."""
+    left_out = config.stash[_LEFT_OUT]
+    if left_out and not services.all_required():
+        terminalreporter.section("left out on this machine")
+        for why, tests in sorted(left_out.items()):
+            terminalreporter.write_line(f"{len(tests)} test{'s' * (len(tests) > 1)}: {why}")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("REFUNDS_HOME", str(tmp_path / "refunds"))
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """URL of a PostgreSQL server on which databases may be made: one that runs, or our own."""
+    with services.postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """SQLAlchemy URL of a database made for this test session and dropped after it."""
+    with services.fresh_database(postgresql_server) as url:
+        yield url
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)],
+)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """SQLAlchemy URL of an empty database of its own, once on each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.db'}"
+    else:
+        with services.fresh_database(request.getfixturevalue("postgresql_server")) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """URL of a Redis server that answers."""
+    return services.redis()
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> Path:
+    """The program of a Chromium browser."""
+    return services.chromium()

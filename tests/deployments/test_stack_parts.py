@@ -1,0 +1,125 @@
+"""What the launcher decides without starting anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import SecretStr
+
+from deployments import stack_environment, stack_roles
+from deployments.process_identity import ProcessIdentity
+from deployments.stack_home import Home
+from deployments.stack_processes import end_stale
+from deployments.stack_sample import is_idle, read_requests
+from refunds.settings import Settings
+
+
+def test_a_process_that_is_not_ours_is_never_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        started = psutil.Process(stranger.pid).create_time()
+        end_stale({"worker": ProcessIdentity.local(stranger.pid, started)})
+        end_stale({"worker": ProcessIdentity.local(os.getpid(), started - 100)})
+        assert stranger.poll() is None
+        stranger.communicate(b"\n")
+    assert stranger.returncode == 0
+
+
+def test_a_noted_process_that_has_ended_is_forgotten(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        home.write_processes({"supervisor": os.getpid(), "worker": child.pid})
+        assert set(home.read_processes()) == {"supervisor", "worker"}
+        child.communicate(b"\n")
+    assert set(home.read_processes()) == {"supervisor"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"worker": "nonsense"}'])
+def test_a_damaged_note_of_processes_names_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "processes.json").write_text(content)
+    assert Home(tmp_path).read_processes() == {}
+
+
+def test_a_lock_is_held_once(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    first = home.lock()
+    assert first is not None
+    assert home.lock() is None
+    os.close(first)
+    again = home.lock()
+    assert again is not None
+    os.close(again)
+
+
+def test_the_pool_gets_no_secret(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, gateway_key=SecretStr("sk_live_1"))
+    given = {
+        "REFUNDS_GATEWAY_KEY": "sk_live_1",
+        "REFUNDS_LEDGER_URL": "postgresql://u:pw@db/ledger",
+        "REFUNDS_CRM_URL": "https://u:pw@crm.example",
+        "REFUNDS_GATEWAY_URL": "https://gateway.example",
+    }
+    found = stack_environment.run_environment(settings, given)
+    assert found["REFUNDS_GATEWAY_URL"] == "https://gateway.example"
+    assert not any("sk_live_1" in value or "pw" in value for value in found.values())
+
+
+def test_the_callers_own_prefect_is_never_touched(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, port=4611)
+    given = {
+        "PREFECT_API_URL": "https://api.prefect.cloud/api",
+        "PREFECT_API_KEY": "pnu_1",
+        "PREFECT_PROFILE": "work",
+        "PREFECT_HOME": "/home/somebody/.prefect",
+        "PREFECT_API_DATABASE_CONNECTION_URL": "postgresql+asyncpg://u:pw@work/prefect",
+    }
+    for environment in (
+        stack_environment.server_environment(settings, given),
+        stack_environment.client_environment(settings, given),
+    ):
+        assert environment["PREFECT_HOME"] == str(tmp_path / "prefect")
+        assert not any("cloud" in v or "pnu_1" in v or "pw@" in v for v in environment.values())
+        assert environment["DO_NOT_TRACK"] == "1"
+
+
+def test_a_postgresql_for_prefect_gets_the_driver_that_prefect_needs(tmp_path: Path) -> None:
+    url = SecretStr("postgresql://u:pw@db:5433/prefect")
+    environment = stack_environment.server_environment(
+        Settings(home=tmp_path, prefect_database_url=url), {}
+    )
+    assert (
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+        == "postgresql+asyncpg://u:pw@db:5433/prefect"
+    )
+
+
+def test_a_ledger_named_relative_to_the_callers_directory_is_found_by_the_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"REFUNDS_LEDGER_URL": "sqlite:///books.db"}
+    settings = Settings(home=Path("here"), ledger_url=SecretStr("sqlite:///books.db"))
+    environment = stack_environment.client_environment(settings, given)
+    assert environment["REFUNDS_LEDGER_URL"] == f"sqlite:///{tmp_path}/books.db"
+    assert environment["REFUNDS_HOME"] == f"{tmp_path}/here"
+
+
+def test_the_sandbox_is_left_out_when_every_system_is_elsewhere() -> None:
+    elsewhere = {f"{system}_url": "http://elsewhere" for system in stack_environment.SYSTEMS}
+    assert stack_roles.needs_sandbox(Settings.model_validate(elsewhere))
+    elsewhere["shop_url"] = "postgresql://db/shop"
+    assert not stack_roles.needs_sandbox(Settings.model_validate(elsewhere))
+
+
+def test_idle_means_that_only_people_can_go_on() -> None:
+    assert is_idle({"completed": 3, "awaiting_approval": 1, "needs_attention": 1, "paying": 0})
+    assert not is_idle({"completed": 3, "settling": 1})
+
+
+def test_the_sample_is_made_of_requests_that_every_door_accepts() -> None:
+    # The number that the data set's own page states.
+    assert len(read_requests()) == 292

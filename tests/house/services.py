@@ -1,0 +1,166 @@
+"""PostgreSQL, Redis and Chromium for tests: found, started, or left out with a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+# A server on this machine answers in milliseconds; one that takes longer is not there.
+_CONNECT_SECONDS = 3
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_LOCAL = "postgresql+psycopg://{user}@127.0.0.1:{port}/postgres"
+_database_numbers = itertools.count(1)
+
+
+def all_required() -> bool:
+    """Whether a missing service is a failure: in CI, or where REFUNDS_REQUIRE_ALL says so."""
+    return any(
+        os.environ.get(name, "").lower() in ("1", "true", "yes")
+        for name in ("CI", "REFUNDS_REQUIRE_ALL")
+    )
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """URL of a server: the one named, the one on its usual port, or one started for the tests."""
+    if named := os.environ.get("REFUNDS_TEST_POSTGRESQL_URL"):
+        yield named
+        return
+    for user in ("postgres", getpass.getuser()):
+        url = _LOCAL.format(user=user, port=5432)
+        if _may_make_databases(url):
+            yield url
+            return
+    programs = _postgresql_programs()
+    if programs is None:
+        pytest.skip(
+            "no PostgreSQL: start one on 127.0.0.1:5432, install its server programs, "
+            "or name one in REFUNDS_TEST_POSTGRESQL_URL"
+        )
+    with _private_cluster(programs) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def fresh_database(server_url: str) -> Iterator[str]:
+    """SQLAlchemy URL of a new database on the server; it is dropped afterwards."""
+    name = f"refunds_test_{os.getpid()}_{next(_database_numbers)}"
+    with psycopg.connect(_conninfo(server_url), autocommit=True) as server:
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with psycopg.connect(_conninfo(server_url), autocommit=True) as server:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def redis() -> str:
+    """URL of a Redis server that answers to PING."""
+    named = os.environ.get("REFUNDS_TEST_REDIS_URL")
+    url = named or "redis://127.0.0.1:6379"
+    address = urlsplit(url)
+    try:
+        with socket.create_connection(
+            (address.hostname or "127.0.0.1", address.port or 6379), timeout=_CONNECT_SECONDS
+        ) as connection:
+            connection.sendall(b"PING\r\n")
+            answers = connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
+        answers = False
+    if not answers:
+        pytest.skip("no Redis: start one on 127.0.0.1:6379, or name one in REFUNDS_TEST_REDIS_URL")
+    return url
+
+
+def chromium() -> Path:
+    """The browser named in CHROMIUM, or the first one on PATH."""
+    named = os.environ.get("CHROMIUM")
+    found = next(filter(None, map(shutil.which, [named] if named else _BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium: install it, or name its program in CHROMIUM")
+    return Path(found)
+
+
+def _conninfo(url: str) -> str:
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _may_make_databases(url: str) -> bool:
+    try:
+        with psycopg.connect(_conninfo(url), connect_timeout=_CONNECT_SECONDS) as server:
+            allowed = server.execute(
+                "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
+    except psycopg.Error:
+        return False
+    return bool(allowed and allowed[0])
+
+
+def _postgresql_programs() -> Path | None:
+    """The directory with initdb and pg_ctl, the newest version first."""
+    on_path = shutil.which("initdb")
+    packaged = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda program: float(program.parts[-3]),
+        reverse=True,
+    )
+    candidates = [Path(on_path), *packaged] if on_path else packaged
+    return next((path.parent for path in candidates if (path.parent / "pg_ctl").exists()), None)
+
+
+@contextlib.contextmanager
+def _private_cluster(programs: Path) -> Iterator[str]:
+    # PostgreSQL refuses to run as root; its package brings a user of its own.
+    as_server = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    # A socket's path may have 107 characters, so pytest's long temporary paths are out.
+    home = Path(tempfile.mkdtemp(prefix="refunds-pg-"))
+    if as_server:
+        shutil.chown(home, "postgres", "postgres")
+    port = _free_port()
+
+    def run(*command: str) -> None:
+        subprocess.run(
+            [*as_server, *command],
+            cwd=home,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            # Not a pipe: the server would inherit it and keep it open.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    data = str(home / "data")
+    pg_ctl = str(programs / "pg_ctl")
+    # The data lives as long as the tests, so nothing waits for the disk.
+    options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
+    try:
+        initdb = str(programs / "initdb")
+        run(initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        run(pg_ctl, "-D", data, "-w", "-l", str(home / "server.log"), "-o", options, "start")
+        try:
+            yield _LOCAL.format(user="postgres", port=port)
+        finally:
+            run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
