@@ -1,4 +1,4 @@
-"""Sets Prefect up for refunds: ledger, blocks, work pool, deployments. Again changes nothing.
+"""Sets Prefect up for refunds: ledger, blocks, work pool, deployments; again, nothing changes.
 
 `python -m deployments.setup` waits for the Prefect API and then does it.
 """
@@ -33,8 +33,9 @@ from deployments.warm_worker_type import WarmProcessWorker
 from refunds.errors import RefundError
 from refunds.settings import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, WORK_POOL, Settings, settings
 
-# Every module with a flow: its import is what a forked run does not have to pay for.
-PRELOAD = ["flows.refund", "flows.nightly", "flows.sweep"]
+# Every module with a flow: its import is what a forked run does not have to pay for. And
+# the results' storage: Prefect finds a block's class only once it is imported.
+PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.nightly", "flows.sweep"]
 
 # A server that migrates a large database on a loaded machine.
 _API_WAIT_SECONDS = 180.0
@@ -54,15 +55,19 @@ async def set_up(settings: Settings) -> None:
     Called at every start, against a reachable Prefect API. What people may change in the
     UI stays: a paused deployment or schedule, the other fields of the pool.
     """
-    from refunds.ledger import migrate
-
-    await asyncio.to_thread(migrate, settings.ledger_database_url)
+    await asyncio.to_thread(_migrate, settings)
     with temporary_settings({PREFECT_API_URL: settings.prefect_api_url}):
         await _save_blocks(settings)
         async with get_client() as client:
             await _save_pool(client, settings)
-            for entry in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]:
+            for entry in _entries():
                 await _save_deployment(client, entry)
+
+
+def _migrate(settings: Settings) -> None:
+    from refunds.ledger import migrate
+
+    migrate(settings.ledger_database_url)
 
 
 # --- Blocks ---
@@ -120,10 +125,20 @@ def _template(kind: str, present: dict[str, Any], ours: dict[str, Any]) -> dict[
 # --- Deployments ---
 
 
+def _entries() -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml."""
+    content = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    return list(content["deployments"])
+
+
+def _flow(entry: dict[str, Any]) -> Flow[..., Any]:
+    path, _, name = entry["entrypoint"].rpartition(":")
+    return load_flow_from_entrypoint(f"{PROJECT / path}:{name}")
+
+
 async def _save_deployment(client: PrefectClient, entry: dict[str, Any]) -> UUID:
     """What `prefect deploy` makes of one entry of prefect.yaml, in 50 ms and not in 5 s."""
-    path, _, name = entry["entrypoint"].rpartition(":")
-    flow: Flow[..., Any] = load_flow_from_entrypoint(f"{PROJECT / path}:{name}")
+    flow = _flow(entry)
     limit = entry.get("concurrency_limit") or {}
     paused, inactive = await _paused_by_people(client, f"{flow.name}/{entry['name']}")
     return await client.create_deployment(
@@ -188,6 +203,10 @@ def _wait_for_api(settings: Settings) -> None:
 def main() -> int:
     """Wait for the API and set up; 0 when done, 1 when the API does not answer."""
     try:
+        # What can fail without a server fails before it is there, and costs no time after.
+        for entry in _entries():
+            _flow(entry)
+        _migrate(settings())
         _wait_for_api(settings())
         asyncio.run(set_up(settings()))
     except RefundError as error:

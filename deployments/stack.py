@@ -20,6 +20,8 @@ from refunds.settings import Settings, settings
 
 # A worker drains for 30 s, and the servers take 20 s at worst.
 _DOWN_SECONDS = 75.0
+# What a start says, and the tail of one log after it.
+_REASON_LINES = 40
 
 
 def up(*, background: bool, sample: bool, exit_when_idle: bool) -> int:
@@ -179,7 +181,7 @@ def _detach(home: Home, console: Console, *, sample: bool, exit_when_idle: bool)
         console.print(welcome(settings()))
         return 0
     status = supervisor.wait()
-    console.print(home.log_tail("up", before), markup=False)
+    console.print(home.log_tail("up", before, _REASON_LINES), markup=False)
     return status or 1
 
 

@@ -17,8 +17,8 @@ BAD_INPUT = 2
 
 # As many lines as a screen shows beside the sentence that they explain.
 _TAIL_LINES = 15
-# Twenty log lines are well within it, and a log may have grown to gigabytes.
-_TAIL_BYTES = 8_192
+# Two screens of log lines are well within it, and a log may have grown to gigabytes.
+_TAIL_BYTES = 16_384
 
 
 class StackFailed(RefundError):
@@ -58,7 +58,7 @@ class Home:
         """Where the process of that role writes."""
         return self.path / "logs" / f"{role}.log"
 
-    def log_tail(self, role: str, since: int = 0) -> str:
+    def log_tail(self, role: str, since: int = 0, lines_count: int = _TAIL_LINES) -> str:
         """The last lines of a role's log, from byte `since` on."""
         try:
             with self.log(role).open("rb") as log:
@@ -67,7 +67,7 @@ class Home:
                 lines = log.read().decode(errors="replace").splitlines()
         except FileNotFoundError:
             return ""
-        return "\n".join(lines[-_TAIL_LINES:])
+        return "\n".join(lines[-lines_count:])
 
     # --- The lock: held as long as a supervisor lives, released by the system ---
 

@@ -43,19 +43,21 @@ async def refund(request: RefundRequest) -> Any:
         if not seat.is_mine:
             return already(seat)
         try:
-            return await chain(request)
+            return await patiently(request)
         except waiting.Woken:
             continue
         except StaleRunner as taken_over:
             return Completed(name="TakenOver", message=str(taken_over))
-        except StepRetryable as outage:
-            held = waiting.for_recovery(request, outage)
-        except (NeedsAttention, StepRefused) as trouble:
-            held = waiting.for_attention(request, str(trouble))
-        try:
-            await held
-        except waiting.Woken:
-            continue
+
+
+async def patiently(request: RefundRequest) -> Outcome:
+    """The chain; an outage becomes a wait, and what nobody foresaw becomes a person's case."""
+    try:
+        return await chain(request)
+    except StepRetryable as outage:
+        return await waiting.for_recovery(request, outage)
+    except (NeedsAttention, StepRefused) as trouble:
+        return await waiting.for_attention(request, str(trouble))
 
 
 async def chain(request: RefundRequest) -> Outcome:

@@ -6,10 +6,11 @@ top of the flow, from the ledger. What Prefect hands back on Resume is never tru
 state would look like an approval by nobody.
 """
 
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, NoReturn
 
-from prefect import pause_flow_run, suspend_flow_run
 from prefect.context import FlowRunContext
+from prefect.flow_runs import apause_flow_run, asuspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, ValidationError
 
@@ -56,7 +57,7 @@ async def for_decision(
     form = ApprovalForm.with_initial_data(
         description=wording.form_text(approval, assessment, answer.refusals)
     )
-    return await _hold(f"approval-{case.round}-{level}-{answer.begun}", form)
+    return await hold(f"approval-{case.round}-{level}-{answer.begun}", form)
 
 
 async def for_settlement(case: Case) -> Payment:
@@ -67,33 +68,30 @@ async def for_settlement(case: Case) -> Payment:
     return await _stand_still(found)
 
 
-async def for_recovery(request: RefundRequest, outage: StepRetryable) -> None:
+async def for_recovery(request: RefundRequest, outage: StepRetryable) -> NoReturn:
     """Let time pass until a system that is away may be back."""
     await _stand_still(await records.note_outage(request, outage.system, str(outage)))
 
 
-async def for_attention(request: RefundRequest, why: str) -> None:
+async def for_attention(request: RefundRequest, why: str) -> NoReturn:
     """Nothing safe is left to do: wait until a person resumes the refund."""
     await _stand_still(await records.note_attention(request, why))
 
 
-async def _stand_still(standstill: Standstill) -> Payment:
+async def _stand_still(standstill: Standstill) -> NoReturn:
     if not standstill.begun:
         raise Woken(standstill.name)
-    return await _hold(f"{standstill.name}-{standstill.begun}", None)
+    await hold(f"{standstill.name}-{standstill.begun}", None)
 
 
-async def _hold(key: str, form: type[RunInput] | None) -> Payment | Answer:
+async def hold(key: str, form: type[RunInput] | None) -> NoReturn:
     """Hold the run under a key that was never used before; ends in Woken or in a new process."""
     context = FlowRunContext.get()
     if context is not None and context.flow_run and context.flow_run.deployment_id:
-        await suspend_flow_run(wait_for_input=form, key=key)
+        await asuspend_flow_run(wait_for_input=form, key=key)
     else:
-        try:
-            await pause_flow_run(
+        with suppress(ValidationError):  # woken without an answer in the form: the ledger has it
+            await apause_flow_run(
                 wait_for_input=form, key=key, timeout=_FOREVER_SECONDS, poll_interval=_LOOK_SECONDS
             )
-        except ValidationError:
-            # Woken without an answer in the form: the ledger has the answer.
-            pass
     raise Woken(key)

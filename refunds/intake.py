@@ -138,8 +138,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key, value in pairs:
         if key in fields:
             raise _Wrong(f"the field {_quote(key, 60)} stands there twice; keep one")
-        if not key.isascii() and any("\ud800" <= c <= "\udfff" for c in key):
-            raise _Wrong(f"the field {_quote(key, 60)} holds half a character (a lone surrogate)")
         fields[key] = value
     return fields
 
@@ -170,7 +168,7 @@ def _explain(error: ValidationError, raw: Mapping[Any, Any], model: type[BaseMod
     """One line that names each wrong field and what it must be."""
     details = error.errors(include_url=False, include_input=False)
     # Of a list whose parts are wrong pydantic also says that too few are left.
-    blamed = {d["loc"][:-1] for d in details}
+    blamed = {d["loc"][:depth] for d in details for depth in range(len(d["loc"]))}
     details = [d for d in details if d["type"] != "too_short" or d["loc"] not in blamed]
     unknown = [str(d["loc"][-1]) for d in details if d["type"] == "extra_forbidden"]
     missing = [_place(d["loc"]) for d in details if d["type"] == "missing"]
@@ -223,7 +221,7 @@ def _place(place: tuple[int | str, ...]) -> str:
     """A field's path; keys that are the sender's own words are cut short."""
     words = (step for step in place if step != "[key]")
     steps = (s if isinstance(s, int) or s.isidentifier() else _quote(s, 16) for s in words)
-    return ".".join(str(step)[:40] for step in steps)
+    return ".".join(str(step)[:40] for step in steps) or "a field's name"
 
 
 def _same_id(id_field: str, first: int, known: BaseModel, record: BaseModel) -> str:

@@ -1,4 +1,4 @@
-"""What people read: the facts of an approval, cards and notices. Pure text, hostile input quoted."""
+"""What people read: the facts of an approval, cards and notices. Hostile input is quoted."""
 
 import re
 from typing import Any

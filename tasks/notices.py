@@ -20,8 +20,8 @@ from tasks.json_systems import create
 )
 async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
     """Tell the customer."""
-    subject, body = wording.customer_notice(case, outcome)
-    return await _send(case, "notify_customer", "customer", case.request.customer_id, subject, body)
+    to = ("customer", case.request.customer_id)
+    return await _send(case, "notify_customer", to, wording.customer_notice(case, outcome))
 
 
 @task(
@@ -36,16 +36,16 @@ async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
 )
 async def notify_service(case: Case, outcome: Outcome, why: str) -> Receipt:
     """Tell customer service, who the customer will ask."""
-    subject, body = wording.service_notice(case, outcome, why)
-    return await _send(case, "notify_service", "service", "customer-service", subject, body)
+    to = ("service", "customer-service")
+    return await _send(case, "notify_service", to, wording.service_notice(case, outcome, why))
 
 
-async def _send(case: Case, step: str, audience: str, to: str, subject: str, body: str) -> Receipt:
+async def _send(case: Case, step: str, to: tuple[str, str], text: tuple[str, str]) -> Receipt:
     message = {
         "refund_id": case.refund_id,
-        "audience": audience,
-        "to": to,
-        "subject": subject,
-        "body": body,
+        "audience": to[0],
+        "to": to[1],
+        "subject": text[0],
+        "body": text[1],
     }
     return await create(case.refund_id, step, "notices", "messages", message, id_field="message_id")

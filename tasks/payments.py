@@ -129,8 +129,8 @@ async def look_up(reference: str) -> dict[str, Any]:
     return _kept(await _call("GET", f"/v1/refunds/{reference}"))
 
 
-async def reconcile(row: dict[str, Any]) -> str | None:
-    """Ask the gateway how an unsettled payment ended; returns the state it has now.
+async def reconcile(row: dict[str, Any]) -> bool:
+    """Ask the gateway how an unsettled payment ended; True when the ledger learned something.
 
     `row` is an effect as `ledger.effects.unsettled` gives it. Nothing is sent to pay.
     """
@@ -140,13 +140,30 @@ async def reconcile(row: dict[str, Any]) -> str | None:
         found: dict[str, Any] | None = await look_up(reference)
     else:
         found = await find(row["request"]["charge"], refund_id, key)
-    if found is None:
-        return None
+    effect = effects.read(books.ledger(), key)
+    if found is None or effect is None:
+        return False
+    return take_word(refund_id, effect, found)
+
+
+def take_word(refund_id: str, effect: Effect, found: dict[str, Any]) -> bool:
+    """Bring the gateway's word on a payment to the ledger; True when it is news.
+
+    A paid refund that comes back is booked and handed to a person. A refund that does not carry
+    our own reference is not ours and is left alone.
+    """
+    known = (effect.response or {}).get("id")
+    if found["key"] != effect.key or known not in (None, found["id"]):
+        return False
     state = _judge(found)
-    effects.record(
-        books.ledger(), refund_id, key, state, response=found, detail=found.get("failure_reason")
-    )
-    return state
+    if effect.state == "succeeded" and state == "refused":
+        effects.payment_came_back(books.ledger(), refund_id, found.get("failure_reason", ""))
+        return True
+    if effect.is_final or effect.state == state:
+        return False
+    detail = found.get("failure_reason")
+    effects.record(books.ledger(), refund_id, effect.key, state, response=found, detail=detail)
+    return True
 
 
 def payment_of(effect: Effect, request: RefundRequest) -> Payment:
@@ -186,6 +203,8 @@ def _kept(refund: dict[str, Any]) -> dict[str, Any]:
     if refund.get("status") not in _STATES or not isinstance(refund.get("id"), str):
         raise StepUnknown("gateway", "its answer is not a refund")
     kept = {name: refund.get(name) for name in ("id", "status", "amount", "currency", "charge")}
+    # Our own reference: it tells our refund from one that somebody made by hand.
+    kept["key"] = (refund.get("metadata") or {}).get("key")
     if refund.get("failure_reason"):
         kept["failure_reason"] = refund["failure_reason"]
     return kept

@@ -1,16 +1,20 @@
 """Prefect's API: launch a refund's run, wake it, label it, read the answers given in its UI."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from contextlib import suppress
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import FlowRunWaitTimeout, ObjectNotFound
+from prefect.flow_runs import wait_for_flow_run
 from prefect.runtime import flow_run
-from prefect.states import Running, Scheduled
+from prefect.states import Crashed, Running, Scheduled
 
 from refunds.errors import SystemUnavailable
 from refunds.ledger import Ledger, leases, requests, waits
@@ -19,9 +23,12 @@ from tasks import books
 
 REFUND_DEPLOYMENT = "refund/refund"
 
-# A run that Prefect accepted but no worker began within this time is taken for lost with its
-# worker; a busy queue leaves runs Scheduled, not Pending.
-_PENDING_SECONDS = 60
+# A run that a worker took but that did not ask the ledger for its refund within this time is
+# taken for lost with its worker; a busy queue leaves runs Scheduled, not Pending.
+_STARTING_SECONDS = 60
+
+# How many runs one question to Prefect is about: its page holds 200.
+_RUNS_AT_ONCE = 200
 
 
 async def launch(refund_id: str, *, again: bool = False) -> str:
@@ -47,7 +54,43 @@ async def launch(refund_id: str, *, again: bool = False) -> str:
             )
     except (httpx.HTTPError, ObjectNotFound) as error:
         raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    if again and row["run_id"] is not None:
+        await _retire(row["run_id"], str(run.id))
     return _own(ledger, refund_id, str(run.id), number)
+
+
+async def launch_nightly(night: date | None) -> str:
+    """Start the nightly batch's deployment for one night (default: tonight); returns the run id."""
+    try:
+        async with get_client() as client:
+            deployment = await client.read_deployment_by_name("nightly/nightly")
+            run = await client.create_flow_run_from_deployment(
+                deployment.id, parameters={"night": night.isoformat() if night else None}
+            )
+    except (httpx.HTTPError, ObjectNotFound) as error:
+        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    return str(run.id)
+
+
+async def finished(run_id: str, timeout_seconds: float) -> str:
+    """Wait for a run's end by Prefect's events; returns the name of its last state."""
+    try:
+        run: FlowRun = await wait_for_flow_run(UUID(run_id), timeout=int(timeout_seconds))
+    except (httpx.HTTPError, FlowRunWaitTimeout) as error:
+        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    return run.state.name or "" if run.state else ""
+
+
+async def _retire(old_run_id: str, new_run_id: str) -> None:
+    """Say on the old run's page who carries on; the fence stops it if it should still live."""
+    async with get_client() as client:
+        with suppress(httpx.HTTPError, ObjectNotFound):
+            run = await client.read_flow_run(UUID(old_run_id))
+            if run.state is not None and not run.state.is_final():
+                taken_over: State[Any] = Crashed(
+                    message=f"Its process is gone; run {new_run_id} carries on."
+                )
+                await client.set_flow_run_state(run.id, taken_over)
 
 
 def _own(ledger: Ledger, refund_id: str, run_id: str, number: int) -> str:
@@ -62,7 +105,8 @@ def _own(ledger: Ledger, refund_id: str, run_id: str, number: int) -> str:
 async def wake(refund_id: str) -> bool:
     """Wake the refund's run when what it waits for has come; True when Prefect was told.
 
-    It is a hint: when it is lost, or the run is not asleep yet, the sweep gives it again.
+    It is a hint: when it is lost, or the run is not asleep yet, the sweep gives it again. A run
+    that can no longer be woken is replaced by a new one.
     """
     run_id = waits.claim_wake(books.ledger(), refund_id)
     if run_id is None:
@@ -70,45 +114,55 @@ async def wake(refund_id: str) -> bool:
     try:
         async with get_client() as client:
             run = await client.read_flow_run(UUID(run_id))
-            if run.state is None or run.state.type is not StateType.PAUSED:
+            if run.state is None or run.state.is_final():
+                await launch(refund_id, again=True)
+                return True
+            if run.state.type is not StateType.PAUSED:
                 return False
             # A deployed run is rescheduled; one that holds its process is let go on.
             waits_for_worker = run.state.state_details.pause_reschedule
-            state = Scheduled(name="Resuming") if waits_for_worker else Running()
+            state: State[Any] = Scheduled(name="Resuming") if waits_for_worker else Running()
             await client.set_flow_run_state(run.id, state)
-    except (httpx.HTTPError, ObjectNotFound) as error:
-        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
-    return True
-
-
-async def is_lost(row: dict[str, Any]) -> bool:
-    """Whether the refund's own run will not go on by itself.
-
-    The caller has seen that no living process holds the lease and that no wait is open.
-    """
-    if row["run_id"] is None:
-        return True
-    try:
-        async with get_client() as client:
-            run = await client.read_flow_run(UUID(row["run_id"]))
     except ObjectNotFound:
-        return True
+        await launch(refund_id, again=True)
     except httpx.HTTPError as error:
         raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
-    return _is_over(run)
-
-
-def _is_over(run: FlowRun) -> bool:
-    """A queued run is merely late; a paused one is the waker's business."""
-    state = run.state
-    if state is None:
-        return True
-    if state.type in (StateType.SCHEDULED, StateType.PAUSED):
-        return False
-    if state.type is StateType.PENDING:
-        age = books.ledger().clock() - state.timestamp
-        return bool(age > timedelta(seconds=_PENDING_SECONDS))
     return True
+
+
+async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those refunds whose own run will not go on by itself, by Prefect's word.
+
+    The caller has seen that no living process holds the lease of any of them.
+    """
+    found: dict[str, FlowRun] = {}
+    run_ids = [UUID(row["run_id"]) for row in rows if row["run_id"] is not None]
+    try:
+        async with get_client() as client:
+            for start in range(0, len(run_ids), _RUNS_AT_ONCE):
+                chunk = run_ids[start : start + _RUNS_AT_ONCE]
+                runs = await client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=chunk)),
+                    limit=_RUNS_AT_ONCE,
+                    sort=FlowRunSort.ID_DESC,
+                )
+                found.update({str(run.id): run for run in runs})
+    except httpx.HTTPError as error:
+        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    return [row for row in rows if _is_lost(row, found.get(row["run_id"]))]
+
+
+def _is_lost(row: dict[str, Any], run: FlowRun | None) -> bool:
+    """A queued run is merely late, a paused one is the waker's business, a new one is starting."""
+    if run is None or run.state is None or run.state.is_final():
+        return True
+    if run.state.type in (StateType.SCHEDULED, StateType.PAUSED):
+        return False
+    if row["lease_holder"] is not None:
+        # It ran, and the process that held the lease is gone.
+        return True
+    age = books.ledger().clock() - run.state.timestamp
+    return bool(age > timedelta(seconds=_STARTING_SECONDS))
 
 
 async def label(name: str, tags: Iterable[str]) -> None:

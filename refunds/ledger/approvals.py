@@ -148,33 +148,30 @@ def _folded(name: str) -> str:
 
 def _judge(page: Page, current: Standing | None, vote: Vote) -> tuple[Conflict | None, bool]:
     """(why the vote is refused, whether it is new)."""
-    refund_id = page.refund_id
-    if current is None or current.status == SUPERSEDED:
-        return NothingToDecide(f"nobody is being asked about {refund_id} now"), False
     meaning = str(_MEANING[vote.choice])
+    if current is None or current.status == SUPERSEDED:
+        return NothingToDecide(f"nobody is being asked about {page.refund_id} now"), False
     if current.status == meaning:
         return None, False
-    if current.status == Decision.EXPIRED or (current.status == OPEN and _is_late(page, current)):
-        return DecisionLate(
-            f"{refund_id}: the deadline was {current.deadline:%Y-%m-%d %H:%M} UTC"
-        ), False
-    if current.status != OPEN:
-        return DecisionConflict(f"{refund_id} was already {current.status}"), False
-    for earlier in current.decisions:
-        if same_person(earlier["person"], vote.person):
-            if earlier["decision"] == meaning:
-                return None, False
-            return DecisionConflict(f"{vote.person} already said {earlier['decision']}"), False
-    if vote.digest is not None and vote.digest != current.digest:
-        return DigestStale(f"{refund_id}: what you saw is not what is asked now; look again"), False
+    if current.status != OPEN or page.now >= current.deadline:
+        return _too_late(page.refund_id, current), False
+    earlier = [d for d in current.decisions if same_person(d["person"], vote.person)]
+    if earlier:
+        same = earlier[0]["decision"] == meaning
+        said = f"{vote.person} already said {earlier[0]['decision']}"
+        return None if same else DecisionConflict(said), False
     return _may_decide(page, current, vote), True
 
 
-def _is_late(page: Page, current: Standing) -> bool:
-    return bool(page.now >= current.deadline)
+def _too_late(refund_id: str, current: Standing) -> Conflict:
+    if current.status in (OPEN, Decision.EXPIRED):
+        return DecisionLate(f"{refund_id}: the deadline was {current.deadline:%Y-%m-%d %H:%M} UTC")
+    return DecisionConflict(f"{refund_id} was already {current.status}")
 
 
 def _may_decide(page: Page, current: Standing, vote: Vote) -> Conflict | None:
+    if vote.digest is not None and vote.digest != current.digest:
+        return DigestStale(f"{page.refund_id}: what you saw is not what is asked now; look again")
     if vote.choice == "reject":
         return None
     requested_by = page.connection.execute(

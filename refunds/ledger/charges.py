@@ -1,8 +1,10 @@
 """Money on a charge: reserved before it is paid, booked when it is known to be paid."""
 
 from collections import Counter
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from refunds import money
 from refunds.errors import ChargeExhausted, LedgerRefusal
@@ -183,7 +185,6 @@ def _move(page: Page, before: str, after: str, *, reserved: int, refunded: int) 
 
 
 def _insert_if_absent(connection: sa.Connection) -> sa.Insert:
-    from sqlalchemy.dialects import postgresql, sqlite  # noqa: PLC0415 - one of the two is used
-
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(schema.charges).on_conflict_do_nothing()
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement: sa.Insert = dialect.insert(schema.charges).on_conflict_do_nothing()
+    return statement

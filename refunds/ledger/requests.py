@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -67,7 +68,30 @@ def counts(ledger: Ledger) -> dict[str, int]:
     """How many refunds are in each state."""
     query = sa.select(schema.refunds.c.state, sa.func.count()).group_by(schema.refunds.c.state)
     with ledger.reading() as connection:
-        return {state: count for state, count in connection.execute(query)}
+        return {str(state): int(count) for state, count in connection.execute(query)}
+
+
+def unfinished(ledger: Ledger, waits_since: datetime) -> list[dict[str, Any]]:
+    """Refunds of the "now" lane that are not over and that some run should be carrying on.
+
+    Left out are those that wait, unless they began to wait after `waits_since`: a run that died
+    while it lay down to sleep is found here.
+    """
+    row, wait = schema.refunds.c, schema.waits.c
+    asleep = sa.exists().where(
+        wait.refund_id == row.refund_id,
+        wait.passed_at.is_(None),
+        wait.ended_at.is_(None),
+        wait.opened_at <= waits_since,
+    )
+    query = (
+        sa.select(schema.refunds)
+        .where(row.outcome.is_(None), ~asleep)
+        .where(sa.or_(row.lane == "now", row.run_id.is_not(None)))
+        .order_by(row.refund_id)
+    )
+    with ledger.reading() as connection:
+        return [dict(found) for found in connection.execute(query).mappings()]
 
 
 def run_ids(ledger: Ledger, refund_id: str) -> list[str]:

@@ -24,7 +24,7 @@ class LedgerStorage(WritableFileSystem):
 
     connector: SqlAlchemyConnector = Field(description="The ledger's database.")
 
-    def read_path(self, path: str) -> bytes:
+    def read_path(self, path: str) -> bytes:  # type: ignore[override]  # sync, as Prefect allows
         """The content stored under `path`. Raises ValueError when there is none."""
         with engine_of(self.connector).connect().execution_options(reads_only=True) as connection:
             content = connection.execute(
@@ -34,7 +34,7 @@ class LedgerStorage(WritableFileSystem):
             raise ValueError(f"no result is stored under {path!r}")
         return bytes(content)
 
-    def write_path(self, path: str, content: bytes) -> str:
+    def write_path(self, path: str, content: bytes) -> str:  # type: ignore[override]  # as above
         """Store `content` under `path`, in place of what was there."""
         values = {"key": path, "content": content, "written_at": system_clock()}
         engine = engine_of(self.connector)

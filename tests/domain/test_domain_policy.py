@@ -60,6 +60,11 @@ def test_a_request_in_another_currency_than_the_order_is_rejected() -> None:
     assert (verdict, "currency" in rules) == (REJECT, True)
 
 
+def test_an_order_in_another_currency_than_its_charge_is_rejected() -> None:
+    euros = CARD.model_copy(update={"currency": "EUR"})
+    assert spoke(case(order(charges=(euros,)), currency="EUR")) == (REJECT, ["currency"])
+
+
 def test_a_charge_in_another_currency_than_the_request_is_rejected() -> None:
     yen = CARD.model_copy(update={"currency": "JPY"})
     assert spoke(case(order(charges=(yen,)))) == (REJECT, ["currency"])

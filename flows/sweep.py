@@ -1,0 +1,16 @@
+"""The sweep: whatever got stuck is found and set going again. Run it as often as you like."""
+
+from prefect import flow
+
+from tasks import upkeep
+
+
+@flow(name="sweep", persist_result=False)
+async def sweep() -> dict[str, int]:
+    """Expire and escalate, reconcile, wake, relaunch; returns how many of each."""
+    return {
+        "due": await upkeep.end_due_waits(),
+        "settled": await upkeep.reconcile_payments(),
+        "woken": await upkeep.wake_ended(),
+        "relaunched": await upkeep.relaunch_lost(),
+    }

@@ -1,0 +1,351 @@
+"""The Python API: submit, status, decide, watch, list. `Refunds` is the same without `await`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import date
+from typing import Any, Self
+
+from refunds import intake, policy, views
+from refunds.errors import BadInput, DigestStale, SystemUnavailable
+from refunds.ledger import (
+    approvals,
+    effects,
+    history,
+    leases,
+    migrate,
+    nights,
+    requests,
+    waits,
+)
+from refunds.ledger.approvals import Choice, Vote
+from refunds.models import Assessment, Case, RefundRequest, Rival, State, Value, Verdict
+from refunds.policy_file import Policy
+from refunds.settings import settings
+from tasks import books, model, orders, records, risk, runs
+
+# How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
+# requests in flight keep it busy.
+_LAUNCHES_AT_ONCE = 4
+
+# How often `watch` looks for news, in seconds: a person cannot tell half a second from at once.
+_WATCH_SECONDS = 0.5
+
+# The longest a night's batch is watched, in seconds: a night.
+_NIGHT_SECONDS = 8 * 3600
+
+# States in which nothing more happens by itself.
+RESTING = (State.COMPLETED, State.AWAITING_APPROVAL, State.NEEDS_ATTENTION)
+
+
+Status = dict[str, Any]
+Statuses = list[Status]
+Events = list[dict[str, Any]]
+
+
+class Submitted(Value):
+    """What the entry point hands out.
+
+    `run_id` is None when Prefect could not be reached: the request is safe in the ledger and the
+    sweep launches it.
+    """
+
+    refund_id: str
+    run_id: str | None
+    state: State
+
+
+class Assessed(Value):
+    """A verdict without side effects."""
+
+    refund_id: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+class AsyncRefunds:
+    """The engine's front door for asyncio programs."""
+
+    async def __aenter__(self) -> Self:
+        """Bring the ledger's schema up to date."""
+        await asyncio.to_thread(migrate, settings().ledger_database_url)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is held open between calls."""
+
+    async def submit(
+        self, wanted: Sequence[RefundRequest | dict[str, Any]], *, lane: str = "now"
+    ) -> list[Submitted]:
+        """Take refund requests, all or none, and start their runs.
+
+        `lane="nightly"` leaves them to tonight's batch. Submitting again changes nothing. Raises
+        BadInput (for example ContentConflict) before anything is stored.
+        """
+        if lane not in ("now", "nightly"):
+            raise BadInput(f"lane must be 'now' or 'nightly', not {lane!r}")
+        taken = [_taken(request) for request in wanted]
+        await asyncio.to_thread(records.check_against_shop, taken)
+        rows = await asyncio.to_thread(requests.submit, books.ledger(), taken, lane)
+        gate = asyncio.Semaphore(_LAUNCHES_AT_ONCE)
+
+        async def start(row: dict[str, Any]) -> Submitted:
+            run_id = row["run_id"]
+            if run_id is None and row["lane"] == "now" and row["outcome"] is None:
+                async with gate:
+                    run_id = await self._launch(row["refund_id"])
+            return Submitted(refund_id=row["refund_id"], run_id=run_id, state=State(row["state"]))
+
+        return list(await asyncio.gather(*(start(row) for row in rows)))
+
+    async def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
+        """Verdicts only. Earlier requests of the list count as rivals of later ones.
+
+        Raises BadInput when a request cannot be taken, SystemUnavailable without the shop.
+        """
+        taken = [_taken(request) for request in wanted]
+        await asyncio.to_thread(records.check_against_shop, taken)
+        return await asyncio.to_thread(_assess_all, taken)
+
+    async def status(self, refund_id: str) -> Status:
+        """Everything known of a refund: state, outcome, verdict, approval, effects, run_ids.
+
+        Raises UnknownRefund.
+        """
+        return await asyncio.to_thread(views.status, books.ledger(), refund_id)
+
+    async def list(self, state: State | str | None = None) -> Statuses:
+        """All refunds in key order (in one state): id, state, outcome, verdict, amount."""
+        try:
+            wanted = State(state) if state is not None else None
+        except ValueError as error:
+            names = ", ".join(State)
+            raise BadInput(f"{state!r} is not a state; the states are {names}") from error
+        rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted)
+        return [views.summary(row) for row in rows]
+
+    async def counts(self) -> dict[str, int]:
+        """How many refunds are in each state."""
+        return await asyncio.to_thread(requests.counts, books.ledger())
+
+    async def decide(
+        self,
+        refund_id: str,
+        choice: Choice,
+        *,
+        person: str,
+        reason: str = "",
+        digest: str | None = None,
+        channel: str = "api",
+    ) -> Status:
+        """Take a person's decision and wake the refund; returns its status.
+
+        Raises UnknownRefund or one of the Conflicts, such as DecisionLate or DigestStale.
+        """
+        if choice not in ("approve", "reject"):
+            raise BadInput(f"a decision is 'approve' or 'reject', not {choice!r}")
+        if not person.strip():
+            raise BadInput("who decides? give the person's name")
+        vote = Vote(
+            choice=choice,
+            person=person.strip(),
+            channel=channel,
+            verified=channel in books.policy().approval.verified_channels,
+            reason=reason,
+            digest=digest,
+        )
+        try:
+            await asyncio.to_thread(_decide, refund_id, vote)
+        finally:
+            # Also after a refusal: a stale question has to be put again.
+            await self._wake(refund_id)
+        return await self.status(refund_id)
+
+    async def resume(self, refund_id: str, *, person: str = "", reason: str = "") -> Status:
+        """Put a refund that needs attention, or whose run is gone, back on its feet.
+
+        Effects the other systems refused may be tried again; a payment never is. Returns the
+        status. Raises UnknownRefund, or BadInput when it is over.
+        """
+        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
+        if row["outcome"] is not None:
+            raise BadInput(f"{refund_id} is over: {row['outcome']}")
+        await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
+        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
+        if open_waits:
+            await self._wake(refund_id)
+        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
+            await runs.launch(refund_id, again=True)
+        return await self.status(refund_id)
+
+    async def nightly(self, night: date | None = None) -> Status:
+        """Run a night's batch now, to its end; returns what it did.
+
+        Raises SystemUnavailable without Prefect or when no worker took the run in time.
+        """
+        run_id = await runs.launch_nightly(night)
+        state = await runs.finished(run_id, _NIGHT_SECONDS)
+        found = await asyncio.to_thread(nights.latest, books.ledger(), night)
+        return {"run_id": run_id, "run_state": state, **(found or {})}
+
+    async def history(self, refund_id: str) -> Events:
+        """Every event of a refund, oldest first. Raises UnknownRefund."""
+        return await asyncio.to_thread(history.read, books.ledger(), refund_id)
+
+    async def watch(self, refund_id: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield events as they happen, until the refund is over. Raises UnknownRefund."""
+        seen = 0
+        while True:
+            row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
+            if row["last_sequence"] > seen:
+                for event in (await self.history(refund_id))[seen:]:
+                    seen = event["sequence"]
+                    yield event
+            if row["outcome"] is not None:
+                return
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _launch(self, refund_id: str) -> str | None:
+        try:
+            return await runs.launch(refund_id)
+        except SystemUnavailable:
+            return None
+
+    async def _wake(self, refund_id: str) -> None:
+        try:
+            await runs.wake(refund_id)
+        except SystemUnavailable:
+            # The decision is safe in the ledger; the sweep wakes the run when Prefect is back.
+            return
+
+
+class Refunds:
+    """The same front door for programs without an event loop."""
+
+    def __init__(self) -> None:
+        """Open the ledger."""
+        self._refunds = AsyncRefunds()
+        migrate(settings().ledger_database_url)
+
+    def submit(
+        self, wanted: Sequence[RefundRequest | dict[str, Any]], *, lane: str = "now"
+    ) -> list[Submitted]:
+        """As `AsyncRefunds.submit`."""
+        return asyncio.run(self._refunds.submit(wanted, lane=lane))
+
+    def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
+        """As `AsyncRefunds.assess`."""
+        return asyncio.run(self._refunds.assess(wanted))
+
+    def status(self, refund_id: str) -> Status:
+        """As `AsyncRefunds.status`."""
+        return asyncio.run(self._refunds.status(refund_id))
+
+    def list(self, state: State | str | None = None) -> Statuses:
+        """As `AsyncRefunds.list`."""
+        return asyncio.run(self._refunds.list(state))
+
+    def counts(self) -> dict[str, int]:
+        """As `AsyncRefunds.counts`."""
+        return asyncio.run(self._refunds.counts())
+
+    def decide(
+        self,
+        refund_id: str,
+        choice: Choice,
+        *,
+        person: str,
+        reason: str = "",
+        digest: str | None = None,
+        channel: str = "api",
+    ) -> Status:
+        """As `AsyncRefunds.decide`."""
+        return asyncio.run(
+            self._refunds.decide(
+                refund_id, choice, person=person, reason=reason, digest=digest, channel=channel
+            )
+        )
+
+    def resume(self, refund_id: str, *, person: str = "", reason: str = "") -> Status:
+        """As `AsyncRefunds.resume`."""
+        return asyncio.run(self._refunds.resume(refund_id, person=person, reason=reason))
+
+    def history(self, refund_id: str) -> Events:
+        """As `AsyncRefunds.history`."""
+        return asyncio.run(self._refunds.history(refund_id))
+
+    def watch(self, refund_id: str) -> Iterator[dict[str, Any]]:
+        """As `AsyncRefunds.watch`."""
+        with asyncio.Runner() as runner:
+            events = self._refunds.watch(refund_id)
+            while True:
+                try:
+                    yield runner.run(_next(events))
+                except StopAsyncIteration:
+                    return
+
+
+async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+    return await anext(events)
+
+
+def _taken(wanted: RefundRequest | dict[str, Any]) -> RefundRequest:
+    return wanted if isinstance(wanted, RefundRequest) else intake.read_request(wanted)
+
+
+def _assess_all(taken: list[RefundRequest]) -> list[Assessed]:
+    rules, earlier = books.policy(), dict[str, list[Rival]]()
+    assessed = []
+    for request in taken:
+        case = orders.with_after_sales(orders.read_case(request, 1))
+        before = earlier.setdefault(request.order_id, [])
+        known = {rival.refund_id for rival in case.rivals}
+        rivals = (*case.rivals, *(rival for rival in before if rival.refund_id not in known))
+        case = case.model_copy(update={"rivals": rivals})
+        found = _assess(case, rules)
+        assessed.append(
+            Assessed(
+                refund_id=request.refund_id,
+                verdict=found.verdict,
+                reasons=tuple(reason.text for reason in found.reasons),
+            )
+        )
+        if found.verdict is not Verdict.REJECT:
+            before.append(_as_rival(request))
+    return assessed
+
+
+def _assess(case: Case, rules: Policy) -> Assessment:
+    features = risk.read_risk(case)
+    return policy.assess(case, features, rules, model.opinion_by_rules(case, features))
+
+
+def _as_rival(request: RefundRequest) -> Rival:
+    return Rival(
+        refund_id=request.refund_id,
+        state=State.RECEIVED,
+        item_ids=request.item_ids,
+        amount_minor=request.amount_minor,
+        holds_money=False,
+    )
+
+
+def _decide(refund_id: str, vote: Vote) -> None:
+    """Compare the facts with the world once more, then let the ledger take the decision."""
+    ledger = books.ledger()
+    row = requests.read(ledger, refund_id)
+    standing = approvals.standing(ledger, refund_id)
+    if vote.choice == "approve" and standing is not None and standing.status == approvals.OPEN:
+        request = RefundRequest.model_validate(row["request"])
+        change = records.difference(standing.facts, request, standing.round)
+        if change is not None:
+            approvals.supersede(ledger, refund_id, standing.approval_id, change)
+            raise DigestStale(f"{refund_id}: {change}. It is assessed and asked again")
+    approvals.decide(ledger, refund_id, vote)
+
+
+def _mark_resumed(refund_id: str, person: str, reason: str) -> None:
+    effects.reopen_refused(books.ledger(), refund_id)
+    with books.ledger().page(refund_id) as page:
+        page.append("refund.resumed", {"person": person, "reason": reason})
+        page.change(attention=None)
+        waits.end(page, ("attention", "outage"), "resumed by a person")

@@ -1,0 +1,87 @@
+"""The gateway's events: signature over the raw body, de-duplicated, and never trusted.
+
+An event is a hint that something changed. What changed is read from the gateway itself.
+"""
+
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from refunds.ledger import effects, schema
+from refunds.ledger.effects import PAYMENT_STEP, key_of
+from refunds.settings import settings
+from tasks import books, payments
+
+# Stripe's own tolerance: an older signature may be a replay, a newer one a wrong clock.
+_TOLERANCE = timedelta(minutes=5)
+
+
+def verified(body: bytes, signature: str, now: datetime) -> dict[str, Any]:
+    """The event in a signed body. Raises ValueError saying what is wrong with it."""
+    fields = [part.partition("=")[::2] for part in signature.split(",")]
+    signed_at = next((value for name, value in fields if name.strip() == "t"), "")
+    if not signed_at.isascii() or not signed_at.isdigit() or len(signed_at) > 12:  # noqa: PLR2004
+        raise ValueError("the Stripe-Signature header has no timestamp")
+    if abs(now - datetime.fromtimestamp(int(signed_at), UTC)) > _TOLERANCE:
+        raise ValueError("the signature is too old, or one of our clocks is wrong")
+    secret = settings().webhook_secret.get_secret_value().encode()
+    expected = hmac.new(secret, signed_at.encode() + b"." + body, hashlib.sha256).hexdigest()
+    given = [value for name, value in fields if name.strip() == "v1"]
+    if not any(hmac.compare_digest(expected.encode(), value.encode()) for value in given):
+        raise ValueError("the signature does not match the body")
+    try:
+        event = json.loads(body)
+    except ValueError as error:
+        raise ValueError("the body is not JSON") from error
+    if not isinstance(event, dict) or not isinstance(event.get("id"), str):
+        raise ValueError("the body is not an event")  # noqa: TRY004 - one error for a bad body
+    return event
+
+
+async def take(event: dict[str, Any]) -> str | None:
+    """Act on an event once; returns the refund concerned, or None when there is nothing to do.
+
+    Raises StepFailed when the gateway cannot be asked: it will send the event again.
+    """
+    ledger = books.ledger()
+    if _seen(event["id"]):
+        return None
+    concerned = event.get("data", {}).get("object", {})
+    refund_id = (concerned.get("metadata") or {}).get("refund_id")
+    reference = concerned.get("id")
+    if concerned.get("object") == "refund" and isinstance(refund_id, str) and reference:
+        effect = effects.read(ledger, key_of(refund_id, PAYMENT_STEP))
+        if effect is not None:
+            found = await payments.look_up(str(reference))
+            payments.take_word(refund_id, effect, found)
+        else:
+            refund_id = None
+    else:
+        refund_id = None
+    _remember(event)
+    return refund_id
+
+
+def _seen(event_id: str) -> bool:
+    query = sa.select(schema.gateway_events.c.event_id).where(
+        schema.gateway_events.c.event_id == event_id[:128]
+    )
+    with books.ledger().reading() as connection:
+        return connection.execute(query).first() is not None
+
+
+def _remember(event: dict[str, Any]) -> None:
+    if _seen(event["id"]):
+        return
+    with books.ledger().writing() as connection:
+        connection.execute(
+            schema.gateway_events.insert().values(
+                event_id=event["id"][:128],
+                kind=str(event.get("type", ""))[:64],
+                received_at=books.ledger().clock(),
+            )
+        )

@@ -1,0 +1,72 @@
+"""What the front doors show of the ledger, as plain JSON types."""
+
+from typing import Any
+
+from refunds.ledger import Ledger, approvals, effects, requests, waits
+
+
+def summary(row: dict[str, Any]) -> dict[str, Any]:
+    """One line of a list: id, state, outcome, verdict, amount in minor units."""
+    names = ("refund_id", "state", "outcome", "verdict", "order_id", "customer_id")
+    return {
+        **{name: row[name] for name in names},
+        "amount_minor": row["amount_minor"],
+        "currency": row["currency"],
+        "run_id": row["run_id"],
+        "submitted_at": row["submitted_at"].isoformat(),
+        "attention": row["attention"],
+    }
+
+
+def status(ledger: Ledger, refund_id: str) -> dict[str, Any]:
+    """Everything known of a refund. Raises UnknownRefund."""
+    row = requests.read(ledger, refund_id)
+    standing = approvals.standing(ledger, refund_id)
+    completed_at = row["completed_at"]
+    return {
+        **summary(row),
+        "reasons": [reason["text"] for reason in row["reasons"] or []],
+        "request": row["request"],
+        "approval": None if standing is None else _approval(standing),
+        "effects": [_effect(effect) for effect in effects.of_refund(ledger, refund_id)],
+        "waits": [_wait(wait) for wait in waits.open_waits(ledger, refund_id)],
+        "run_ids": requests.run_ids(ledger, refund_id),
+        "completed_at": completed_at.isoformat() if completed_at else None,
+    }
+
+
+def _approval(standing: approvals.Standing) -> dict[str, Any]:
+    return {
+        "approval_id": standing.approval_id,
+        "status": standing.status,
+        "digest": standing.digest,
+        "needed": standing.people_needed,
+        "verified_needed": standing.verified_needed,
+        "escalate_at": standing.escalate_at.isoformat(),
+        "deadline": standing.deadline.isoformat(),
+        "decisions": [
+            {
+                **{k: d[k] for k in ("person", "decision", "reason", "channel", "verified")},
+                "at": d["decided_at"].isoformat(),
+            }
+            for d in standing.decisions
+        ],
+    }
+
+
+def _effect(effect: dict[str, Any]) -> dict[str, Any]:
+    names = ("key", "step", "system", "state", "request", "response", "detail", "sends")
+    return {
+        **{name: effect[name] for name in names},
+        "first_sent_at": effect["first_sent_at"].isoformat(),
+        "updated_at": effect["updated_at"].isoformat(),
+    }
+
+
+def _wait(wait: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": wait["name"],
+        "for": wait["reason"],
+        "since": wait["opened_at"].isoformat(),
+        "until": wait["due_at"].isoformat() if wait["due_at"] else None,
+    }

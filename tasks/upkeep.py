@@ -1,0 +1,83 @@
+"""Upkeep of refunds that nobody is carrying on: due waits, unsettled payments, lost runs."""
+
+from datetime import timedelta
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from refunds.errors import StepFailed
+from refunds.ledger import effects, leases, requests, waits
+from refunds.models import State
+from tasks import books, payments, runs
+
+# A refund that began to wait within this time is checked for a run that died lying down.
+_FRESH_WAIT = timedelta(hours=1)
+
+# A refund that was just written to is being carried on; looking sooner only costs Prefect time.
+_QUIET = timedelta(seconds=15)
+
+# A refund whose runs keep dying is a puzzle for a person.
+_MOST_RUNS = 10
+
+
+@task(name="end_due_waits", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
+async def end_due_waits() -> int:
+    """End every wait whose time has come; returns how many."""
+    return len(waits.end_due(books.ledger()))
+
+
+@task(name="reconcile_payments", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
+async def reconcile_payments() -> int:
+    """Ask the gateway about every payment whose ending is not known; returns how many are now."""
+    ledger, learned = books.ledger(), 0
+    for row in effects.unsettled(ledger):
+        refund = requests.read(ledger, row["refund_id"])
+        if leases.is_held(refund, ledger):
+            continue
+        try:
+            learned += await payments.reconcile(row)
+        except StepFailed as error:
+            get_run_logger().warning("%s: not known yet: %s", row["key"], error)
+            if error.system == "gateway":
+                break
+    return learned
+
+
+@task(name="wake_ended", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
+async def wake_ended() -> int:
+    """Wake every run whose wait ended and that has not gone on; returns how many."""
+    woken = 0
+    for refund_id, _, _ in waits.to_wake(books.ledger()):
+        woken += await runs.wake(refund_id)
+    return woken
+
+
+@task(name="relaunch_lost", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
+async def relaunch_lost() -> int:
+    """Start a new run for every refund whose own run is gone; returns how many."""
+    ledger = books.ledger()
+    now = ledger.clock()
+    quiet = [
+        row
+        for row in requests.unfinished(ledger, now - _FRESH_WAIT)
+        if not leases.is_held(row, ledger)
+        and (now - row["updated_at"] > _QUIET or row["lease_holder"] is not None)
+    ]
+    relaunched = 0
+    for row in await runs.lost(quiet):
+        if row["run_number"] >= _MOST_RUNS:
+            _give_up(row["refund_id"])
+            continue
+        await runs.launch(row["refund_id"], again=True)
+        relaunched += 1
+    return relaunched
+
+
+def _give_up(refund_id: str) -> None:
+    with books.ledger().page(refund_id) as page:
+        if page.row["state"] != State.NEEDS_ATTENTION:
+            why = f"{_MOST_RUNS} runs died; read their logs, mend the cause, then `refunds resume`"
+            page.append("attention.needed", {"why": why})
+            page.change(attention=why)
+            page.enter(State.NEEDS_ATTENTION)
