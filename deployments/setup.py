@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import importlib
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from prefect.client.schemas.actions import (
 from prefect.client.schemas.objects import ConcurrencyOptions
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectNotFound
-from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
@@ -132,8 +133,11 @@ def _entries() -> list[dict[str, Any]]:
 
 
 def _flow(entry: dict[str, Any]) -> Flow[..., Any]:
+    """The flow; Prefect's own loader would hide why a module cannot be imported."""
     path, _, name = entry["entrypoint"].rpartition(":")
-    return load_flow_from_entrypoint(f"{PROJECT / path}:{name}")
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    found: Flow[..., Any] = getattr(module, name)
+    return found
 
 
 async def _save_deployment(client: PrefectClient, entry: dict[str, Any]) -> UUID:

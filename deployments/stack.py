@@ -156,7 +156,7 @@ def _detach(home: Home, console: Console, *, sample: bool, exit_when_idle: bool)
     reader, writer = os.pipe()
     with home.log("up").open("ab") as log:
         before = log.tell()
-        supervisor = subprocess.Popen(  # noqa: S603  our own interpreter and module
+        supervisor = subprocess.Popen(
             [
                 *(sys.executable, "-m", "deployments.stack"),
                 *("--ready-descriptor", str(writer), *flags),

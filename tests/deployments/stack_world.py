@@ -61,7 +61,7 @@ class AsyncRefunds:
 
     async def submit(self, requests):
         self.path.write_text(json.dumps([request.refund_id for request in requests]))
-        return [SimpleNamespace(refund_id=r.refund_id, run_id="", state="received") for r in requests]
+        return [SimpleNamespace(refund_id=request.refund_id) for request in requests]
 
     async def counts(self):
         known = json.loads(self.path.read_text()) if self.path.exists() else []

@@ -25,7 +25,7 @@ _REGISTRY_HOSTS = tuple(
         ("debian", "org"),
     )
 )
-_MACHINE_PATH = re.compile("(?<![A-Za-z0-9_.~-])/" + "(?:work|root|home/[a-z]+)/")
+_MACHINE_PATH = re.compile("(?<![A-Za-z0-9_.~-])/" + "(?:work|root)/")
 _NOQA = re.compile(r"#\s*noqa(?P<codes>:\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*)?(?P<reason>.*)$")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)|!\[[^\]]*\]\((?P<image>[^)\s]+)\)")
 _CODE_BLOCK = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)

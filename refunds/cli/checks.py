@@ -1,0 +1,65 @@
+"""`refunds verify` and `refunds doctor`: is everything as it should be?"""
+
+import asyncio
+import contextlib
+import sys
+from typing import Any
+
+import typer
+
+from refunds.cli import environment, output
+from refunds.cli.failures import FAILED
+
+
+def verify(as_json: output.AsJson = False) -> None:
+    """Check the histories and the amounts against the gateway's books; 1 names what is wrong."""
+    environment.prepare()
+    from refunds import verify as verification
+    from refunds.api import AsyncRefunds
+
+    def progress(sentence: str) -> None:
+        if sys.stderr.isatty():
+            output.note(sentence)
+
+    async def run() -> verification.Report:
+        async with AsyncRefunds():
+            return await verification.verify(progress)
+
+    report = asyncio.run(run())
+    if as_json:
+        output.write_json({"problem": problem} for problem in report.problems)
+        output.write_json([{"problems": len(report.problems), **report.counts}])
+    else:
+        for problem in report.problems:
+            print(problem)
+        print(report.summary())
+    if report.problems:
+        raise typer.Exit(FAILED)
+
+
+def doctor(as_json: output.AsJson = False) -> None:
+    """Check the set-up and say how to mend it."""
+    from refunds.errors import BadInput
+
+    # A wrong setting is the first thing the doctor reports.
+    with contextlib.suppress(BadInput):
+        environment.prepare()
+    from refunds import doctor as examination
+
+    findings = asyncio.run(examination.examine())
+    if as_json:
+        output.write_json(finding.plain() for finding in findings)
+    else:
+        _show(findings)
+    if not all(finding.is_well for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _show(findings: list[Any]) -> None:
+    console = output.console()
+    for finding in findings:
+        mark = "✓" if finding.is_well else "✗"
+        style = "green" if finding.is_well else "red"
+        console.print(f"{mark} {finding.name}: {finding.seen}", style=style, soft_wrap=True)
+        if not finding.is_well:
+            console.print(f"    {finding.remedy}", soft_wrap=True)

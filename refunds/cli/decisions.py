@@ -1,0 +1,93 @@
+"""`refunds decide`, `resume` and `nightly`: what a person sets in motion."""
+
+import asyncio
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from refunds.cli import arguments, environment, looking, output
+from refunds.errors import BadInput
+
+
+class Choice(StrEnum):
+    """What a person may say."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+def decide(  # noqa: PLR0917 - typer makes an option of each
+    refund_id: arguments.Id,
+    choice: Annotated[Choice, typer.Argument(help="The decision.")],
+    person: Annotated[str, typer.Option("--as", metavar="PERSON", help="Who decides.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why.")] = "",
+    digest: Annotated[
+        str | None,
+        typer.Option(metavar="D", help="Of what you saw; refused when that has changed."),
+    ] = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Approve or reject a refund that waits for a person."""
+    known_id, name = arguments.refund_id(refund_id), arguments.person(person)
+    why = arguments.sentence(reason)
+    environment.prepare()
+    from refunds.api import AsyncRefunds
+
+    async def run() -> dict[str, Any]:
+        async with AsyncRefunds() as refunds:
+            return await refunds.decide(
+                known_id, choice.value, person=name, reason=why, digest=digest, channel="cli"
+            )
+
+    looking.show_status(asyncio.run(run()), as_json=as_json)
+
+
+def resume(
+    refund_id: arguments.Id,
+    person: Annotated[str, typer.Option("--as", metavar="PERSON", help="Who resumes it.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What was mended.")] = "",
+    as_json: output.AsJson = False,
+) -> None:
+    """Put a refund that is stuck back on its feet."""
+    known_id = arguments.refund_id(refund_id)
+    name = arguments.person(person) if person else ""
+    why = arguments.sentence(reason)
+    environment.prepare()
+    from refunds.api import AsyncRefunds
+
+    async def run() -> dict[str, Any]:
+        async with AsyncRefunds() as refunds:
+            return await refunds.resume(known_id, person=name, reason=why)
+
+    looking.show_status(asyncio.run(run()), as_json=as_json)
+
+
+def nightly(
+    night: Annotated[
+        str | None, typer.Option("--date", metavar="D", help="The night, as YYYY-MM-DD.")
+    ] = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Run tonight's batch now."""
+    wanted = _date(night)
+    environment.prepare()
+    from refunds.api import AsyncRefunds
+
+    async def run() -> dict[str, Any]:
+        async with AsyncRefunds() as refunds:
+            return await refunds.nightly(wanted)
+
+    found = asyncio.run(run())
+    if as_json:
+        output.write_json([found])
+    else:
+        output.write_table(("", ""), found.items(), "nothing is due")
+
+
+def _date(given: str | None) -> date | None:
+    try:
+        return None if given is None else date.fromisoformat(given)
+    except ValueError as error:
+        raise BadInput(f"--date: {given!r} is not a date such as 2026-11-23") from error

@@ -1,0 +1,119 @@
+"""Does the ledger agree with itself and, to the cent, with the gateway's books?
+
+The gateway is asked first and the ledger is read afterwards, in one snapshot: what the gateway
+has was intended before, so a payment made meanwhile is no false alarm. What the ledger booked
+after the gateway was asked is asked for once more.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from refunds import money
+from refunds.models import Outcome
+from refunds.verify import rules
+from refunds.verify.dossiers import Dossier, read_all
+from refunds.verify.gateway_books import GatewayBooks, check_charges, disagreements
+from tasks import books, payments
+
+# Often enough to see that it goes on, seldom enough to read.
+_PROGRESS_COUNT = 1_000
+
+
+@dataclass
+class Report:
+    """What is wrong, a sentence each, and how much was looked at."""
+
+    problems: list[str] = field(default_factory=list)
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """The outcome in one line."""
+        paid = ", ".join(money.show(a, c) for c, a in sorted(self.counts["paid_minor"].items()))
+        seen = (
+            f"{self.counts['refunds']} refunds, {self.counts['events']} events, "
+            f"{self.counts['effects']} effects, {self.counts['charges']} charges, "
+            f"{self.counts['gateway_refunds']} refunds at the gateway; paid {paid or 'nothing'}"
+        )
+        if self.problems:
+            return f"{len(self.problems)} problems in {seen}"
+        return f"all is well: {seen}"
+
+
+async def verify(progress: Callable[[str], None] = lambda _: None) -> Report:
+    """Check everything. Raises SystemUnavailable or StepUnknown when the gateway cannot tell."""
+    started_at = books.ledger().clock()
+    gateway = GatewayBooks()
+    async for refund in payments.listed():
+        gateway.take(refund)
+        if gateway.count % _PROGRESS_COUNT == 0:
+            progress(f"{gateway.count} refunds read at the gateway")
+    check = _Check(gateway, started_at, progress)
+    await asyncio.to_thread(check.run)
+    for dossier in check.late:
+        fresh = GatewayBooks()
+        async for refund in payments.listed((dossier.payment or {})["request"]["charge"]):
+            fresh.take(refund)
+        check.report.problems += disagreements(dossier, fresh.ours[dossier.refund_id])
+    return check.report
+
+
+class _Check:
+    """One pass over the ledger."""
+
+    def __init__(
+        self, gateway: GatewayBooks, started_at: datetime, progress: Callable[[str], None]
+    ) -> None:
+        self.report = Report()
+        # What was booked since the gateway was asked.
+        self.late: list[Dossier] = []
+        self._gateway = gateway
+        self._started_at = started_at
+        self._progress = progress
+        self._counts: Counter[str] = Counter(refunds=0, events=0, effects=0)
+        self._paid: Counter[str] = Counter()
+        self._unknown = set(gateway.ours)
+
+    def run(self) -> None:
+        """Check every refund and every charge, as they were at one moment."""
+        ledger, problems = books.ledger(), self.report.problems
+        options: dict[str, Any] = {"reads_only": True}
+        if ledger.engine.dialect.name == "postgresql":
+            # SQLite's readers see one moment anyway.
+            options["isolation_level"] = "REPEATABLE READ"
+        with ledger.engine.connect().execution_options(**options) as connection:
+            for dossier in read_all(connection, problems):
+                self._take(dossier)
+            charges = check_charges(connection, self._gateway, problems)
+        problems += [
+            f"{refund_id}: the gateway has {booked}, and the ledger does not know this refund"
+            for refund_id in sorted(self._unknown)
+            for booked in self._gateway.ours[refund_id]
+        ]
+        self.report.counts = {
+            **self._counts,
+            "charges": charges,
+            "gateway_refunds": self._gateway.count,
+            "paid_minor": dict(self._paid),
+        }
+
+    def _take(self, dossier: Dossier) -> None:
+        problems, payment = self.report.problems, dossier.payment
+        problems += rules.broken(dossier)
+        if payment is not None and payment["updated_at"] >= self._started_at:
+            self.late.append(dossier)
+        else:
+            problems += disagreements(dossier, self._gateway.ours.get(dossier.refund_id, []))
+        self._unknown.discard(dossier.refund_id)
+        if dossier.row["outcome"] == Outcome.PAID:
+            self._paid[dossier.row["currency"]] += dossier.row["amount_minor"]
+        self._counts["refunds"] += 1
+        self._counts["events"] += len(dossier.events)
+        self._counts["effects"] += len(dossier.effects)
+        if self._counts["refunds"] % _PROGRESS_COUNT == 0:
+            self._progress(f"{self._counts['refunds']} refunds checked")
