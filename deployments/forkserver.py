@@ -77,9 +77,7 @@ def import_modules(names: list[str]) -> None:
     """
     for name in names:
         importlib.import_module(name)
-    others = [
-        t.name for t in threading.enumerate() if t is not threading.current_thread()
-    ]
+    others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
     if others:
         raise ThreadsAtForkError(
             f"Importing {', '.join(names)} started the threads {', '.join(others)}; "

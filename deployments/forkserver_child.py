@@ -53,9 +53,7 @@ def outlive_readers() -> None:
         setattr(sys, name, stream)
 
 
-def end_when_orphaned(
-    lifeline: int, orphan_seconds: float, stop_grace_seconds: float
-) -> None:
+def end_when_orphaned(lifeline: int, orphan_seconds: float, stop_grace_seconds: float) -> None:
     """End this process group some time after the worker has gone.
 
     The lifeline is a pipe of which only the worker has the other end.

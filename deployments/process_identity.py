@@ -61,9 +61,7 @@ class ProcessIdentity:
         """Whether the process is there and has not ended; only asked of a local one."""
         try:
             process = psutil.Process(self.pid)
-            same = (
-                abs(process.create_time() - self.started_seconds) < _SAME_START_SECONDS
-            )
+            same = abs(process.create_time() - self.started_seconds) < _SAME_START_SECONDS
             return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False

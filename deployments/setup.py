@@ -32,7 +32,8 @@ from prefect_sqlalchemy import SqlAlchemyConnector
 from deployments.stack_environment import PROJECT, run_environment
 from deployments.warm_worker_type import WarmProcessWorker
 from refunds.errors import RefundError
-from refunds.settings import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, WORK_POOL, Settings, settings
+from refunds.names import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, UPKEEP_QUEUE, WORK_POOL
+from refunds.settings import Settings, settings
 
 # Every module with a flow: its import is what a forked run does not have to pay for. And
 # the results' storage: Prefect finds a block's class only once it is imported.
@@ -105,6 +106,8 @@ async def _save_pool(client: PrefectClient, settings: Settings) -> None:
         await client.create_work_pool(
             WorkPoolCreate(name=WORK_POOL, type=kind, base_job_template=template)
         )
+        # First in line: the queue that Prefect makes by itself comes after it.
+        await client.create_work_queue(UPKEEP_QUEUE, priority=1, work_pool_name=WORK_POOL)
         return
     if pool.type in _WORKERS:
         template = _template(pool.type, pool.base_job_template, ours)
@@ -157,6 +160,7 @@ async def _save_deployment(client: PrefectClient, entry: dict[str, Any]) -> UUID
             ConcurrencyOptions(collision_strategy=limit["collision_strategy"]) if limit else None
         ),
         work_pool_name=entry["work_pool"]["name"],
+        work_queue_name=entry["work_pool"].get("work_queue_name"),
         entrypoint=entry["entrypoint"],
         parameter_openapi_schema=parameter_schema(flow).model_dump(exclude_unset=True),
         enforce_parameter_schema=True,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from refunds.settings import RESULTS_BLOCK, Settings
+from refunds.names import RESULTS_BLOCK
+from refunds.settings import Settings
 
 # The folder of prefect.yaml, which entry points such as flows/refund.py are relative to.
 PROJECT = Path(__file__).resolve().parent.parent
@@ -37,10 +38,14 @@ _SERVER_SETTINGS = {
     # Each loop loads every waiting refund. The ledger keeps the deadlines; a minute is
     # close enough for what is only a backstop.
     "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
-    # Marks runs that no worker took; for people, who look every minute at most.
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
-    # A full queue of four runs is not late: only what waits for a minute is.
-    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "60",
+    # Marking a queue of three hundred refunds late is three hundred writes that help nobody:
+    # the sweep knows which refund is stuck.
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    # By default each event of a task run is a transaction of its own, written by several
+    # consumers at once: SQLite's one writer then stands still for up to a minute.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
     # Plans the sweep's next six runs and not the 120 of Prefect's hour: what was planned
     # when the stack was stopped all comes due at once. Three times the planner's loop.
     "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT3M",

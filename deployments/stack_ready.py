@@ -11,7 +11,8 @@ import httpx
 from deployments.stack_home import BAD_INPUT, Home, StackFailed
 from deployments.stack_processes import Child
 from deployments.stack_roles import WORKER_NAME
-from refunds.settings import WORK_POOL, Settings
+from refunds.names import WORK_POOL
+from refunds.settings import Settings
 
 # There is no way to be told; ten questions a second are not noticed by either side.
 _ASK_SECONDS = 0.1

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deployments.stack_environment import SYSTEMS, client_environment, server_environment
-from refunds.settings import WORK_POOL, Settings
+from refunds.names import WORK_POOL
+from refunds.settings import Settings
 
 # SQLite has one writer: beyond four runs at once they mostly wait for each other.
 _SQLITE_RUN_LIMIT = 4

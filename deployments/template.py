@@ -26,8 +26,7 @@ _LINE_LIMIT_BYTES = 1 << 22
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 _BOOTSTRAP = (
-    f"import sys; sys.path.append({_ROOT!r}); "
-    "from deployments.forkserver import main; main()"
+    f"import sys; sys.path.append({_ROOT!r}); from deployments.forkserver import main; main()"
 )
 
 

@@ -55,9 +55,7 @@ def execute(payload: dict[str, Any]) -> None:
             _report_unloadable(flow_run, error)
             raise
         with RunMetrics(flow_run, flow):
-            result = run_flow(
-                flow, flow_run=flow_run, error_logger=cast("logging.Logger", logger)
-            )
+            result = run_flow(flow, flow_run=flow_run, error_logger=cast("logging.Logger", logger))
             _drive_run_flow_result(flow, result)
 
 

@@ -35,12 +35,8 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m deployments.warm_worker")
     parser.add_argument("--pool", required=True, help="work pool to take runs from")
-    parser.add_argument(
-        "--queue", action="append", help="only this work queue (repeatable)"
-    )
-    parser.add_argument(
-        "--limit", type=int, help="flow runs at a time; default: no limit"
-    )
+    parser.add_argument("--queue", action="append", help="only this work queue (repeatable)")
+    parser.add_argument("--limit", type=int, help="flow runs at a time; default: no limit")
     parser.add_argument("--name", help="name of the worker; default: a random one")
     options = parser.parse_args()
     worker = WarmProcessWorker(

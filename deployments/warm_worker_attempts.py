@@ -63,9 +63,7 @@ class Attempts:
             await self._report_unstartable(flow_run, error)
             return
         await self._see_through(Attempt(flow_run, child, configuration))
-        result = WarmWorkerResult(
-            identifier=str(child.identity), status_code=child.exit_code or 0
-        )
+        result = WarmWorkerResult(identifier=str(child.identity), status_code=child.exit_code or 0)
         self._worker._emit_flow_run_executed_event(result, configuration, submitted)
 
     async def adopt(self, flow_run: FlowRun, identity: ProcessIdentity) -> None:
@@ -90,17 +88,13 @@ class Attempts:
         self._closed = True
         async with anyio.create_task_group() as stops:
             for attempt in self._working.values():
-                stops.start_soon(
-                    self._endings.stop, attempt, Wish.RESCHEDULE, grace_seconds
-                )
+                stops.start_soon(self._endings.stop, attempt, Wish.RESCHEDULE, grace_seconds)
 
     async def _claim(self, flow_run: FlowRun) -> bool:
         """Take the run before another worker does."""
         message = warm_worker_recovery.claim(self._identity)
         try:
-            state: Any = await propose_state(
-                self._client, Pending(message=message), flow_run.id
-            )
+            state: Any = await propose_state(self._client, Pending(message=message), flow_run.id)
         except (Abort, Pause, ObjectNotFound) as refusal:
             self._worker.logger.info("%s is not to be started: %s", flow_run, refusal)
             return False
@@ -139,9 +133,7 @@ class Attempts:
         self._control.unregister(flow_run.id)
         if isinstance(error, ObjectNotFound):
             message = f"Deployment {flow_run.deployment_id} no longer exists."
-            await self._worker._mark_flow_run_as_cancelled(
-                flow_run, {"message": message}
-            )
+            await self._worker._mark_flow_run_as_cancelled(flow_run, {"message": message})
             return
         reason = str(error) if isinstance(error, TemplateBrokenError) else repr(error)
         logger = self._worker.get_flow_run_logger(flow_run)

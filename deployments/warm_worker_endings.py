@@ -130,9 +130,7 @@ class Endings:
         if await self._propose(attempt, crashed, state):
             await self._run_hooks(attempt, crashed)
 
-    async def _propose(
-        self, attempt: Attempt, proposed: State[Any], left: State[Any]
-    ) -> bool:
+    async def _propose(self, attempt: Attempt, proposed: State[Any], left: State[Any]) -> bool:
         # Prefect rejects a transition whose id is that of the run's latest: a second
         # report about the same state, from a retried request or from another worker on
         # this machine, changes nothing.

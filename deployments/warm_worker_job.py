@@ -68,9 +68,7 @@ class WarmJobVariables(BaseVariables):
     working_dir: Path | None = Field(default=None, description=_DIRECTORY)
     stream_output: bool = Field(default=True, description=_STREAM)
     orphan_seconds: float = Field(default=ORPHAN_SECONDS, ge=0, description=_ORPHAN)
-    stop_grace_seconds: float = Field(
-        default=STOP_GRACE_SECONDS, ge=0, description=_GRACE
-    )
+    stop_grace_seconds: float = Field(default=STOP_GRACE_SECONDS, ge=0, description=_GRACE)
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:

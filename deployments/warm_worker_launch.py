@@ -82,9 +82,7 @@ class Launcher:
         """Run the flow's hooks in a child; what goes wrong there is only logged."""
         try:
             deployment, configuration = await self.resolve(attempt.flow_run)
-            job = self._job(
-                "run_hooks", attempt.flow_run, deployment, configuration, {}
-            )
+            job = self._job("run_hooks", attempt.flow_run, deployment, configuration, {})
             job["payload"]["state"] = state.model_dump(mode="json", exclude={"data"})
             child = await self._templates.fork(configuration.order(), job)
         except Exception:

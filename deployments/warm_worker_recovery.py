@@ -61,9 +61,7 @@ class Findings:
     unsettled: list[FlowRun] = field(default_factory=list)
 
 
-async def find(
-    client: PrefectClient, pool_name: str, in_hand: Container[UUID]
-) -> Findings:
+async def find(client: PrefectClient, pool_name: str, in_hand: Container[UUID]) -> Findings:
     """Look at the pool's unfinished runs; those in hand only matter when cancelled."""
     findings = Findings()
     for run in await _unfinished(client, pool_name):

@@ -39,9 +39,7 @@ _REPORT_LIMIT_SECONDS = 4.0
 _POLL_RETRY_SECONDS = 1.0
 
 
-class WarmProcessWorker(
-    BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmWorkerResult]
-):
+class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmWorkerResult]):
     """Runs each flow run in a child forked from a preloaded template process."""
 
     type = "warm-process"
@@ -114,9 +112,7 @@ class WarmProcessWorker(
         count = len(self._submitting_flow_run_ids)
         self.logger.info("Waiting for %d flow runs to finish.", count)
         self._idle.clear()
-        waits = [
-            asyncio.create_task(event.wait()) for event in (self._idle, self._hurry)
-        ]
+        waits = [asyncio.create_task(event.wait()) for event in (self._idle, self._hurry)]
         await asyncio.wait(
             waits,
             timeout=self.settings.drain_seconds,
@@ -263,9 +259,7 @@ class WarmProcessWorker(
             with contextlib.suppress(anyio.WouldBlock):
                 self._limiter.acquire_on_behalf_of_nowait(flow_run.id)
         self._submitting_flow_run_ids.add(flow_run.id)
-        self._runs_task_group.start_soon(
-            self._in_hand, self._attempts.adopt, flow_run, identity
-        )
+        self._runs_task_group.start_soon(self._in_hand, self._attempts.adopt, flow_run, identity)
 
     async def run(
         self,

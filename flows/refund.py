@@ -22,7 +22,7 @@ from refunds.models import (
     Verdict,
 )
 from refunds.policy_file import Policy
-from refunds.settings import RESULTS_BLOCK
+from refunds.names import RESULTS_BLOCK
 from tasks import cards, coupons, crm, logistics, model, notices, orders, payments, records, risk
 
 

@@ -14,11 +14,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refunds.errors import BadInput
 
-LEDGER_BLOCK = "refunds-ledger"
-SHOP_BLOCK = "refunds-shop"
-RESULTS_BLOCK = "ledger-storage/refunds-results"
-WORK_POOL = "refunds"
-
 
 class Settings(BaseSettings):
     """The whole configuration. Empty addresses mean the embedded stack's own."""

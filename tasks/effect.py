@@ -56,14 +56,15 @@ async def perform(
     if known.state in ("succeeded", "pending"):
         return known
     if known.sends > 0:
-        found = await ask(key)
+        found = await _asked(ask, key)
         if found is not None:
             return await _record(refund_id, key, judge(found), response=found)
         await asyncio.to_thread(effects.send_again, books.ledger(), refund_id, key, fence)
     try:
         response = await send(key)
     except SystemUnavailable as error:
-        await _record(refund_id, key, "intended", detail=str(error))
+        # This send did nothing; what an earlier one did stays as unknown as it was.
+        await _record(refund_id, key, known.state, detail=str(error))
         raise
     except StepUnknown as error:
         await _record(refund_id, key, "unknown", detail=str(error))
@@ -72,6 +73,14 @@ async def perform(
         await _record(refund_id, key, "refused", detail=error.detail)
         raise
     return await _record(refund_id, key, judge(response), response=response)
+
+
+async def _asked(ask: Ask, key: str) -> dict[str, Any] | None:
+    """A refused question says nothing of the send that was asked about."""
+    try:
+        return await ask(key)
+    except StepRefused as error:
+        raise StepUnknown(error.system, f"it cannot be asked: {error.detail}") from error
 
 
 async def _record(

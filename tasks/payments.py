@@ -71,8 +71,12 @@ async def issue_refund(case: Case) -> Payment:
         effect = await perform(
             case.refund_id, PAYMENT_STEP, "gateway", form, send=send, ask=ask, judge=_judge
         )
-    except StepRefused as refusal:
-        return _failed(case.request, refusal.detail)
+    except StepRefused:
+        # The ledger knows what was refused; this call may only have repeated it.
+        known = effects.read(books.ledger(), key_of(case.refund_id, PAYMENT_STEP))
+        if known is None or known.state != "refused":
+            raise
+        return payment_of(known, case.request)
     except StepUnknown as error:
         raise PaymentUnknown(error.system, error.detail) from error
     except SystemUnavailable as error:
@@ -168,12 +172,14 @@ def take_word(refund_id: str, effect: Effect, found: dict[str, Any]) -> bool:
 
 def payment_of(effect: Effect, request: RefundRequest) -> Payment:
     """The payment an effect stands for."""
+    answer = effect.response or {}
     if effect.state == "refused":
-        return _failed(request, effect.detail or "refused", (effect.response or {}).get("id", ""))
+        why = effect.detail or answer.get("failure_reason") or "refused"
+        return _failed(request, why, answer.get("id", ""))
     status = PaymentStatus.SUCCEEDED if effect.state == "succeeded" else PaymentStatus.PENDING
     return Payment(
         status=status,
-        reference=(effect.response or {})["id"],
+        reference=answer["id"],
         amount_minor=request.amount_minor,
         currency=request.currency,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.context import FlowRunContext
 from prefect.exceptions import FlowRunWaitTimeout, ObjectNotFound
 from prefect.flow_runs import wait_for_flow_run
 from prefect.runtime import flow_run
@@ -19,6 +20,7 @@ from prefect.states import Crashed, Running, Scheduled
 from refunds.errors import SystemUnavailable
 from refunds.ledger import Ledger, leases, requests, waits
 from refunds.models import RefundRequest
+from refunds.settings import settings
 from tasks import books
 
 REFUND_DEPLOYMENT = "refund/refund"
@@ -27,8 +29,19 @@ REFUND_DEPLOYMENT = "refund/refund"
 # taken for lost with its worker; a busy queue leaves runs Scheduled, not Pending.
 _STARTING_SECONDS = 60
 
+# A queue is worked off by scheduled time; a woken run goes before all that were started within
+# this time.
+_AHEAD = timedelta(days=1)
+
 # How many runs one question to Prefect is about: its page holds 200.
 _RUNS_AT_ONCE = 200
+
+
+def prefect() -> PrefectClient:
+    """Prefect's API: the run's own inside a flow run, the configured one elsewhere."""
+    if FlowRunContext.get() is not None:
+        return get_client()
+    return PrefectClient(settings().prefect_api_url)
 
 
 async def launch(refund_id: str, *, again: bool = False) -> str:
@@ -43,7 +56,7 @@ async def launch(refund_id: str, *, again: bool = False) -> str:
     number = row["run_number"] + 1
     request = RefundRequest.model_validate(row["request"])
     try:
-        async with get_client() as client:
+        async with prefect() as client:
             deployment = await client.read_deployment_by_name(REFUND_DEPLOYMENT)
             run = await client.create_flow_run_from_deployment(
                 deployment.id,
@@ -62,7 +75,7 @@ async def launch(refund_id: str, *, again: bool = False) -> str:
 async def launch_nightly(night: date | None) -> str:
     """Start the nightly batch's deployment for one night (default: tonight); returns the run id."""
     try:
-        async with get_client() as client:
+        async with prefect() as client:
             deployment = await client.read_deployment_by_name("nightly/nightly")
             run = await client.create_flow_run_from_deployment(
                 deployment.id, parameters={"night": night.isoformat() if night else None}
@@ -75,7 +88,10 @@ async def launch_nightly(night: date | None) -> str:
 async def finished(run_id: str, timeout_seconds: float) -> str:
     """Wait for a run's end by Prefect's events; returns the name of its last state."""
     try:
-        run: FlowRun = await wait_for_flow_run(UUID(run_id), timeout=int(timeout_seconds))
+        async with prefect() as client:
+            run: FlowRun = await wait_for_flow_run(
+                UUID(run_id), timeout=int(timeout_seconds), client=client
+            )
     except (httpx.HTTPError, FlowRunWaitTimeout) as error:
         raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
     return run.state.name or "" if run.state else ""
@@ -83,7 +99,7 @@ async def finished(run_id: str, timeout_seconds: float) -> str:
 
 async def _retire(old_run_id: str, new_run_id: str) -> None:
     """Say on the old run's page who carries on; the fence stops it if it should still live."""
-    async with get_client() as client:
+    async with prefect() as client:
         with suppress(httpx.HTTPError, ObjectNotFound):
             run = await client.read_flow_run(UUID(old_run_id))
             if run.state is not None and not run.state.is_final():
@@ -112,7 +128,7 @@ async def wake(refund_id: str) -> bool:
     if run_id is None:
         return False
     try:
-        async with get_client() as client:
+        async with prefect() as client:
             run = await client.read_flow_run(UUID(run_id))
             if run.state is None or run.state.is_final():
                 await launch(refund_id, again=True)
@@ -121,13 +137,18 @@ async def wake(refund_id: str) -> bool:
                 return False
             # A deployed run is rescheduled; one that holds its process is let go on.
             waits_for_worker = run.state.state_details.pause_reschedule
-            state: State[Any] = Scheduled(name="Resuming") if waits_for_worker else Running()
+            state: State[Any] = _resuming(books.ledger().clock()) if waits_for_worker else Running()
             await client.set_flow_run_state(run.id, state)
     except ObjectNotFound:
         await launch(refund_id, again=True)
     except httpx.HTTPError as error:
         raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
     return True
+
+
+def _resuming(now: datetime) -> State[Any]:
+    """To the head of the queue: somebody is waiting for what was decided."""
+    return Scheduled(name="Resuming", scheduled_time=now - _AHEAD)
 
 
 async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -138,7 +159,7 @@ async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, FlowRun] = {}
     run_ids = [UUID(row["run_id"]) for row in rows if row["run_id"] is not None]
     try:
-        async with get_client() as client:
+        async with prefect() as client:
             for start in range(0, len(run_ids), _RUNS_AT_ONCE):
                 chunk = run_ids[start : start + _RUNS_AT_ONCE]
                 runs = await client.read_flow_runs(
@@ -167,7 +188,7 @@ def _is_lost(row: dict[str, Any], run: FlowRun | None) -> bool:
 
 async def label(name: str, tags: Iterable[str]) -> None:
     """Name and tag this run, so that the list of waiting runs says what each one needs."""
-    async with get_client() as client:
+    async with prefect() as client:
         await _update(client, name, [*tags])
 
 
@@ -176,7 +197,7 @@ async def answers(prefix: str) -> list[dict[str, Any]]:
     run_id = flow_run.id
     if not run_id:
         return []
-    async with get_client() as client:
+    async with prefect() as client:
         found = []
         for paused in ("suspended", "paused"):
             found += await client.filter_flow_run_input(

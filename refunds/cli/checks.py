@@ -14,16 +14,17 @@ from refunds.cli.failures import FAILED
 def verify(as_json: output.AsJson = False) -> None:
     """Check the histories and the amounts against the gateway's books; 1 names what is wrong."""
     environment.prepare()
-    from refunds import verify as verification
     from refunds.api import AsyncRefunds
+    from refunds.verify import Report
+    from refunds.verify import verify as verified
 
     def progress(sentence: str) -> None:
         if sys.stderr.isatty():
             output.note(sentence)
 
-    async def run() -> verification.Report:
+    async def run() -> Report:
         async with AsyncRefunds():
-            return await verification.verify(progress)
+            return await verified(progress)
 
     report = asyncio.run(run())
     if as_json:
@@ -44,9 +45,9 @@ def doctor(as_json: output.AsJson = False) -> None:
     # A wrong setting is the first thing the doctor reports.
     with contextlib.suppress(BadInput):
         environment.prepare()
-    from refunds import doctor as examination
+    from refunds.doctor import examine
 
-    findings = asyncio.run(examination.examine())
+    findings = asyncio.run(examine())
     if as_json:
         output.write_json(finding.plain() for finding in findings)
     else:

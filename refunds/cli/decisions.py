@@ -8,7 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from refunds.cli import arguments, environment, looking, output
+from refunds.cli.failures import FAILED
 from refunds.errors import BadInput
+
+# The name of the state in which Prefect leaves a run that did its work.
+_DONE = "Completed"
 
 
 class Choice(StrEnum):
@@ -84,6 +88,9 @@ def nightly(
         output.write_json([found])
     else:
         output.write_table(("", ""), found.items(), "nothing is due")
+    if found["run_state"] != _DONE:
+        output.note(f"refunds: the batch ended {found['run_state']}; see its run in the Prefect UI")
+        raise typer.Exit(FAILED)
 
 
 def _date(given: str | None) -> date | None:

@@ -1,5 +1,6 @@
 """The environment that Prefect's client reads when it is imported."""
 
+import contextlib
 import os
 
 
@@ -20,6 +21,9 @@ def prepare() -> None:
         # Nothing about a refund leaves the machine by way of statistics.
         "DO_NOT_TRACK": "1",
     }
+    # Prefect makes its directory, but not one within another. Whoever needs it will say so.
+    with contextlib.suppress(OSError):
+        settings().home_dir.mkdir(parents=True, exist_ok=True)
     for name, value in given.items():
         os.environ.setdefault(name, value)
     if os.environ["PREFECT_HOME"] == given["PREFECT_HOME"]:

@@ -1,5 +1,7 @@
 """The commands by name, and how an error becomes an exit status."""
 
+from typing import Any
+
 import typer
 from typer.core import TyperGroup
 
@@ -10,13 +12,14 @@ from refunds.cli.failures import expected
 class _Refunds(TyperGroup):
     """Expected errors end in one sentence and a status, never in a traceback."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Every command takes `--json`; before its name it means the same."""
         if args[:1] == ["--json"]:
             args = [*args[1:], "--json"]
-        return super().parse_args(ctx, args)
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> object:
         """Run the command."""
         with expected():
             return super().invoke(ctx)

@@ -138,12 +138,13 @@ def supersede(ledger: Ledger, refund_id: str, approval_id: str, why: str) -> Non
 
 
 def same_person(one: str, other: str) -> bool:
-    """Whether two names mean one person: letter case, width and outer spaces do not count."""
+    """Whether two names mean one person: case, width, spaces and unseen marks do not count."""
     return _folded(one) == _folded(other)
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    seen = "".join(c for c in name if unicodedata.category(c) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
 
 
 def _judge(page: Page, current: Standing | None, vote: Vote) -> tuple[Conflict | None, bool]:

@@ -99,7 +99,7 @@ class Ledger:
         it still is, and its lease is renewed. Raises UnknownRefund.
         """
         with self.writing() as connection:
-            page = open_page(connection, refund_id, self.clock())
+            page = open_page(connection, refund_id, self.clock)
             if fence is not None:
                 if page.row["fence"] != fence or page.row["lease_holder"] is None:
                     raise StaleRunner(
@@ -111,8 +111,11 @@ class Ledger:
             page.write()
 
 
-def open_page(connection: sa.Connection, refund_id: str, now: datetime) -> Page:
-    """Lock a refund's row and open its page. Raises UnknownRefund."""
+def open_page(connection: sa.Connection, refund_id: str, clock: Clock) -> Page:
+    """Lock a refund's row and open its page. Raises UnknownRefund.
+
+    The clock is read once the row is ours: whoever waited past a deadline is late.
+    """
     row = (
         connection.execute(
             sa.select(schema.refunds)
@@ -124,4 +127,4 @@ def open_page(connection: sa.Connection, refund_id: str, now: datetime) -> Page:
     )
     if row is None:
         raise UnknownRefund(refund_id)
-    return Page(connection, now, dict(row))
+    return Page(connection, clock(), dict(row))

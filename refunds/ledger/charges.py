@@ -1,15 +1,14 @@
 """Money on a charge: reserved before it is paid, booked when it is known to be paid."""
 
 from collections import Counter
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from refunds import money
 from refunds.errors import ChargeExhausted, LedgerRefusal
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger, Page
+from refunds.ledger.engine import insert_if_absent
 from refunds.models import Case, State
 
 
@@ -31,7 +30,7 @@ def open_charge(
     with ledger.writing() as connection:
         if connection.execute(query).scalar() is None:
             connection.execute(
-                _insert_if_absent(connection).values(
+                insert_if_absent(connection, schema.charges).values(
                     charge_id=charge_id,
                     currency=currency,
                     captured_minor=captured_minor,
@@ -70,8 +69,9 @@ def reserve(ledger: Ledger, case: Case, fence: int) -> None:
     if charge is None:
         raise ChargeExhausted(f"nothing was paid for order {request.order_id}")
     with ledger.page(case.refund_id, fence) as page:
-        if _reservation(page) in ("reserved", "refunded"):
+        if state_of(page) in ("reserved", "refunded"):
             return
+        _lock_charges(page, case)
         _take_from_charge(page, charge.charge_id, request.amount_minor, request.currency)
         _claim_items(page, case)
         page.connection.execute(
@@ -111,12 +111,24 @@ def book_returned(page: Page) -> None:
         page.append("money.returned", {"refund_id": page.refund_id})
 
 
-def _reservation(page: Page) -> str | None:
+def state_of(page: Page) -> str | None:
+    """What became of the refund's money: reserved, refunded, released; None before that."""
     return page.connection.execute(
         sa.select(schema.reservations.c.state).where(
             schema.reservations.c.refund_id == page.refund_id
         )
     ).scalar()
+
+
+def _lock_charges(page: Page, case: Case) -> None:
+    """All charges of the order, in one order for everybody: items are claimed per order."""
+    charge_ids = [charge.charge_id for charge in case.order.charges] if case.order else []
+    page.connection.execute(
+        sa.select(schema.charges.c.charge_id)
+        .where(schema.charges.c.charge_id.in_(charge_ids))
+        .order_by(schema.charges.c.charge_id)
+        .with_for_update()
+    ).all()
 
 
 def _take_from_charge(page: Page, charge_id: str, amount_minor: int, currency: str) -> None:
@@ -134,7 +146,7 @@ def _take_from_charge(page: Page, charge_id: str, amount_minor: int, currency: s
 
 
 def _claim_items(page: Page, case: Case) -> None:
-    """The charge's row is locked by now, so no other refund of this order counts at this time."""
+    """The order's charges are locked by now, so no other refund of it counts at this time."""
     free = Counter(item.item_id for item in case.order.items) if case.order else Counter()
     claimed = page.connection.execute(
         sa.select(schema.reservations.c.item_ids)
@@ -182,9 +194,3 @@ def _move(page: Page, before: str, after: str, *, reserved: int, refunded: int) 
         .values(state=after)
     )
     return True
-
-
-def _insert_if_absent(connection: sa.Connection) -> sa.Insert:
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement: sa.Insert = dialect.insert(schema.charges).on_conflict_do_nothing()
-    return statement

@@ -58,12 +58,15 @@ def intend(
 
     A `sends` of 0 means that this is the first time and the send may follow; otherwise it may
     have been sent before, and `send_again` comes first. Raises KeyReused when the key stands for
-    another request, StaleRunner when the lease is gone.
+    another request, LedgerRefusal for a payment whose money is not reserved, StaleRunner when the
+    lease is gone.
     """
     request_digest = digest(request)
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
         if known is None:
+            if step == PAYMENT_STEP and charges.state_of(page) != "reserved":
+                raise LedgerRefusal(f"{key}: no money is reserved, so nothing may be paid")
             page.connection.execute(
                 schema.effects.insert().values(
                     key=key,
@@ -138,8 +141,11 @@ def record(
     """Commit how a send ended; a final ending never changes again.
 
     The same final ending again changes nothing; another one raises LedgerRefusal. Without a
-    fence the caller is not the runner (a webhook, the sweep) and may only bring an ending.
+    fence the caller is not the runner (a webhook, the sweep) and may only bring what the other
+    system said: whether a send is under way only the runner knows.
     """
+    if fence is None and state in ("intended", "unknown"):
+        raise LedgerRefusal(f"{key}: only the runner may say that it is {state}")
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
         if known is None:

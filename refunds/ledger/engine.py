@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 
 from refunds.errors import BadInput
@@ -56,6 +57,15 @@ def engine_of(block: SqlAlchemyConnector, *, is_ledger: bool = True) -> sa.Engin
             engine = block.get_engine(**_arguments(url))
             _engines[name] = _prepared(engine) if is_ledger else engine
         return _engines[name]
+
+
+def insert_if_absent(connection: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT that changes nothing when the row is there already; RETURNING tells.
+
+    On PostgreSQL it waits for another transaction that is inserting the same row.
+    """
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def dispose_engines() -> None:

@@ -119,6 +119,10 @@ def _may_be_alive(holder: str) -> bool:
     if host != socket.gethostname():
         return True
     try:
-        return int(psutil.Process(int(pid)).create_time()) == int(born)
+        process = psutil.Process(int(pid))
+        # A killed process that its parent has not buried yet still has its number.
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return int(process.create_time()) == int(born)
     except psutil.NoSuchProcess:
         return False

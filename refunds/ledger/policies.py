@@ -6,21 +6,18 @@ import sqlalchemy as sa
 
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger
+from refunds.ledger.engine import insert_if_absent
 
 
 @lru_cache(maxsize=8)
 def remember(ledger: Ledger, version: str, text: str) -> None:
     """Keep a policy's text; a version that is known already stays as it is."""
     with ledger.writing() as connection:
-        known = connection.execute(
-            sa.select(schema.policies.c.version).where(schema.policies.c.version == version)
-        ).first()
-        if known is None:
-            connection.execute(
-                schema.policies.insert().values(
-                    version=version, text=text, first_used_at=ledger.clock()
-                )
+        connection.execute(
+            insert_if_absent(connection, schema.policies).values(
+                version=version, text=text, first_used_at=ledger.clock()
             )
+        )
 
 
 def text_of(ledger: Ledger, version: str) -> str | None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from refunds.errors import ContentConflict, UnknownRefund
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger, open_page
+from refunds.ledger.engine import insert_if_absent
 from refunds.models import Outcome, RefundRequest, Rival, State
 
 # How many rows one statement carries: SQLite's oldest limit on parameters is 999.
@@ -29,12 +30,14 @@ def submit(
     """
     with ledger.writing() as connection:
         known = _known(connection, [request.refund_id for request in requests])
-        for request in requests:
-            if request.refund_id in known:
-                _same_or_conflict(request, known[request.refund_id])
-                continue
-            _insert(connection, request, lane, ledger)
-            known[request.refund_id] = {"request": request.plain()}
+        # In key order, so that two batches that overlap wait for each other and never in a ring.
+        for request in sorted(requests, key=lambda request: request.refund_id):
+            if request.refund_id not in known:
+                if _insert(connection, request, lane, ledger):
+                    known[request.refund_id] = {"request": request.plain()}
+                else:
+                    known |= _known(connection, [request.refund_id])
+            _same_or_conflict(request, known[request.refund_id])
         rows = _known(connection, [request.refund_id for request in requests])
     return [rows[request.refund_id] for request in requests]
 
@@ -175,10 +178,12 @@ def _same_or_conflict(request: RefundRequest, row: dict[str, Any]) -> None:
         raise ContentConflict(request.refund_id, differing)
 
 
-def _insert(connection: sa.Connection, request: RefundRequest, lane: str, ledger: Ledger) -> None:
+def _insert(connection: sa.Connection, request: RefundRequest, lane: str, ledger: Ledger) -> bool:
+    """False when somebody else has submitted this id in the meantime."""
     now = ledger.clock()
-    connection.execute(
-        schema.refunds.insert().values(
+    inserted = connection.execute(
+        insert_if_absent(connection, schema.refunds)
+        .values(
             refund_id=request.refund_id,
             request=request.plain(),
             request_digest=request.digest(),
@@ -195,7 +200,11 @@ def _insert(connection: sa.Connection, request: RefundRequest, lane: str, ledger
             last_sequence=0,
             last_digest="",
         )
-    )
-    page = open_page(connection, request.refund_id, now)
+        .returning(schema.refunds.c.refund_id)
+    ).first()
+    if inserted is None:
+        return False
+    page = open_page(connection, request.refund_id, lambda: now)
     page.append("refund.submitted", {"request": request.plain(), "lane": lane})
     page.write()
+    return True

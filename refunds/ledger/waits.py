@@ -36,7 +36,7 @@ def open_wait(
     """
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, refund_id, name)
-        if known is not None and known["ended_at"] is not None:
+        if (known is not None and known["ended_at"] is not None) or _has_come(page, name):
             return 0
         openings = 1 if known is None else int(known["openings"]) + 1
         if known is None:
@@ -171,6 +171,28 @@ def count_named(ledger: Ledger, refund_id: str, prefix: str) -> int:
     query = sa.select(row.name).where(row.refund_id == refund_id, row.passed_at.is_not(None))
     with ledger.reading() as connection:
         return sum(name.startswith(prefix) for name in connection.execute(query).scalars())
+
+
+def _has_come(page: Page, name: str) -> bool:
+    """Whether it came between the run's last look and its wait: nobody would end that wait."""
+    kind, _, rest = name.partition("-")
+    if kind == "approval":
+        row = schema.approvals.c
+        query = sa.select(row.approval_id).where(
+            row.refund_id == page.refund_id,
+            row.round == int(rest.partition("-")[0]),
+            row.status != "open",
+        )
+    elif kind == "settlement":
+        effect = schema.effects.c
+        query = sa.select(effect.key).where(
+            effect.refund_id == page.refund_id,
+            effect.step == "issue_refund",
+            effect.state.in_(("succeeded", "refused")),
+        )
+    else:
+        return False
+    return page.connection.execute(query).first() is not None
 
 
 def _row(connection: sa.Connection, refund_id: str, name: str) -> dict[str, Any] | None:

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
-
 from refunds import money
 from refunds.models import Outcome
 from refunds.verify import rules

@@ -130,7 +130,12 @@ def _approved(dossier: Dossier, payment: dict[str, Any], round_number: int) -> I
         yield f"{name}: it was sent to be paid, and nobody's approval of it is in the ledger"
         return
     facts = found["facts"]
-    asked = dossier.last("approval.requested")
+    asked = next(
+        e["data"]
+        for e in [*dossier.events, {"event": "approval.requested", "data": {}}]
+        if e["event"] == "approval.requested"
+        and e["data"].get("approval_id", approval_id) == approval_id
+    )
     if not found["digest"] == binding_digest(facts) == asked.get("digest"):
         yield f"{name}: what was approved has another digest than what is in the ledger"
     sent = (payment["request"].get("charge"), payment["request"].get("metadata[refund_to]"))

@@ -169,9 +169,7 @@ def test_the_next_worker_reports_what_died_and_takes_what_was_never_started(
     world: World,
 ) -> None:
     worker = world.start_worker()
-    identity = ProcessIdentity.local(
-        worker.pid, psutil.Process(worker.pid).create_time()
-    )
+    identity = ProcessIdentity.local(worker.pid, psutil.Process(worker.pid).create_time())
     run = world.submit("linger")
     run.pid()
     worker.kill()

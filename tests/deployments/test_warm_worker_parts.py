@@ -64,12 +64,8 @@ def test_a_pull_step_that_sets_the_directory_is_honoured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(_HERE.parent)
-    step = {
-        "prefect.deployments.steps.set_working_directory": {"directory": str(_HERE)}
-    }
-    deployment = a_deployment(
-        entrypoint="warm_flows.py:trace", path=None, pull_steps=[step]
-    )
+    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(_HERE)}}
+    deployment = a_deployment(entrypoint="warm_flows.py:trace", path=None, pull_steps=[step])
     assert preloaded_flow(deployment) is warm_flows.trace
 
 
@@ -83,9 +79,7 @@ def test_a_pull_step_that_sets_the_directory_is_honoured(
         {"entrypoint": "warm_flows.py:trace", "storage_document_id": uuid4()},
         {
             "entrypoint": "warm_flows.py:trace",
-            "pull_steps": [
-                {"prefect.deployments.steps.git_clone": {"repository": "r"}}
-            ],
+            "pull_steps": [{"prefect.deployments.steps.git_clone": {"repository": "r"}}],
         },
     ],
 )

@@ -66,9 +66,7 @@ class World:
         """Write the project, create the pool."""
         self.project.mkdir(parents=True)
         shutil.copy(Path(__file__).with_name("warm_flows.py"), self.source)
-        worker = (
-            WarmProcessWorker if self.pool_type == "warm-process" else ProcessWorker
-        )
+        worker = WarmProcessWorker if self.pool_type == "warm-process" else ProcessWorker
         template = worker.get_default_base_job_template()
         fields = template["variables"]["properties"]
         defaults = {"working_dir": str(self.project), **defaults}
@@ -77,9 +75,7 @@ class World:
         for name, value in defaults.items():
             fields[name]["default"] = value
         self.client.create_work_pool(
-            WorkPoolCreate(
-                name=self.name, type=self.pool_type, base_job_template=template
-            )
+            WorkPoolCreate(name=self.name, type=self.pool_type, base_job_template=template)
         )
         return self
 

@@ -47,6 +47,12 @@ class Desk:
     ledger: Ledger
     clock: FakeClock
 
+    def with_a_clock_of_its_own(self) -> "Desk":
+        """Another process on the same ledger, whose clock is moved alone."""
+        clock = FakeClock()
+        clock.now = self.clock.now
+        return Desk(Ledger(self.ledger.engine, clock), clock)
+
     def order(self, *captured_minor: int, items: tuple[str, ...] = ()) -> Order:
         """An order paid with one charge of each amount; without items it has a hundred."""
         order_id = new_id("#W")
@@ -148,7 +154,7 @@ class Desk:
 
     def decide(self, runner: Runner, choice: Choice, person: str = "mia", **more: Any) -> Standing:
         """One person's vote."""
-        given = {"channel": "test", "verified": True} | more
+        given: dict[str, Any] = {"channel": "test", "verified": True} | more
         vote = Vote(choice=choice, person=person, **given)
         return approvals.decide(self.ledger, runner.refund_id, vote)
 

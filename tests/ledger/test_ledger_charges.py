@@ -25,7 +25,7 @@ def test_the_last_cent_can_be_reserved_and_not_one_more(desk: Desk) -> None:
     order = desk.order(1_000)
     desk.paying(desk.case(order, amount_minor=1_000))
     one_more = desk.run(desk.case(order, amount_minor=1, item_ids=["item_1"]))
-    with pytest.raises(ChargeExhausted, match="less than \\$0.01 left"):
+    with pytest.raises(ChargeExhausted, match=r"less than \$0\.01 left"):
         charges.reserve(desk.ledger, one_more.case, one_more.fence)
     assert "money.reserved" not in desk.events(one_more.refund_id)
 

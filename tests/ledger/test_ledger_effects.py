@@ -46,9 +46,7 @@ def test_a_final_ending_outlives_what_is_heard_later(desk: Desk, ending: str, la
     assert (effect.state, effect.response, effect.detail) == (ending, {"id": "re_1"}, "first")
 
 
-@pytest.mark.parametrize(
-    ("first", "other"), [("succeeded", "refused"), ("refused", "succeeded")]
-)
+@pytest.mark.parametrize(("first", "other"), [("succeeded", "refused"), ("refused", "succeeded")])
 def test_a_final_ending_cannot_become_the_other(desk: Desk, first: str, other: str) -> None:
     runner = desk.paying()
     desk.record(runner, first)
@@ -129,8 +127,8 @@ def test_refused_steps_may_be_tried_again_but_never_the_payment(desk: Desk) -> N
     runner = desk.paying()
     desk.intend(runner, "sync_crm")
     key = effects.key_of(runner.refund_id, "sync_crm")
-    desk.record(runner, "refused")
-    effects.record(desk.ledger, runner.refund_id, key, "refused", fence=runner.fence)
+    for refused in (key, runner.payment_key):
+        effects.record(desk.ledger, runner.refund_id, refused, "refused", fence=runner.fence)
     assert effects.reopen_refused(desk.ledger, runner.refund_id) == 1
     crm = effects.read(desk.ledger, key)
     assert crm is not None

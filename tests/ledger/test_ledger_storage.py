@@ -48,9 +48,7 @@ def test_of_many_writers_at_once_one_content_stays_whole(storage: LedgerStorage)
     assert storage.read_path(path) in contents
 
 
-def test_a_migrated_ledger_stays_as_it_is_when_migrated_again(
-    desk: Desk, ledger_url: str
-) -> None:
+def test_a_migrated_ledger_stays_as_it_is_when_migrated_again(desk: Desk, ledger_url: str) -> None:
     runner = desk.run()
     migrate(ledger_url)
     assert "run.took_over" in desk.events(runner.refund_id)

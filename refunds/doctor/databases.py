@@ -1,0 +1,96 @@
+"""The ledger and the shop's database, looked at without changing either."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from refunds import ledger as ledgers
+from refunds.doctor.findings import Unwell
+from refunds.settings import settings
+
+# What keeps the history append-only, in each kind of database.
+_SQLITE_GUARD = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'history'"
+_POSTGRESQL_GUARD = (
+    "SELECT tgname FROM pg_trigger WHERE tgrelid = 'history'::regclass "
+    "AND NOT tgisinternal AND tgenabled <> 'D'"
+)
+_GUARDS = {
+    "sqlite": (_SQLITE_GUARD, {"history_no_update", "history_no_delete"}),
+    "postgresql": (_POSTGRESQL_GUARD, {"history_append_only"}),
+}
+
+# What the tasks read.
+_SHOP_TABLES = (
+    *("orders", "order_items", "payments", "payment_methods", "after_sales", "risk_features"),
+)
+
+
+def ledger() -> str:
+    """It is there, and its schema is the newest."""
+    url = settings().ledger_database_url
+    shown = _must_exist(url, "`refunds up` creates it; elsewhere name it in REFUNDS_LEDGER_URL")
+    config = Config()
+    config.set_main_option("script_location", str(Path(ledgers.__file__).parent / "migrations"))
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    remedy = "start the database, or name another in REFUNDS_LEDGER_URL"
+    try:
+        engine = ledgers.engine_of(ledgers.connector(url))
+        with engine.connect().execution_options(reads_only=True) as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+    except sa.exc.SQLAlchemyError as error:
+        raise Unwell(f"{shown}: {_first_line(error)}", remedy) from error
+    if found != newest:
+        raise Unwell(
+            f"{shown} has schema {found}, this program {newest}",
+            "`refunds list` brings an older one up to date; for a newer one update the program",
+        )
+    return f"{shown}, schema {found}"
+
+
+def history_guard() -> str:
+    """The triggers that refuse any change of the history."""
+    engine = ledgers.engine_of(ledgers.connector(settings().ledger_database_url))
+    query, wanted = _GUARDS[engine.dialect.name]
+    with engine.connect().execution_options(reads_only=True) as connection:
+        found = set(connection.execute(sa.text(query)).scalars())
+    if missing := sorted(wanted - found):
+        raise Unwell(
+            f"missing: {', '.join(missing)}",
+            "somebody removed it: run `refunds verify`, then restore it as in "
+            "refunds/ledger/migrations",
+        )
+    return ", ".join(sorted(found))
+
+
+def shop() -> str:
+    """The tables that the tasks read."""
+    url = settings().shop_database_url
+    shown = _must_exist(url, "`refunds up` starts the sandbox's; name another in REFUNDS_SHOP_URL")
+    try:
+        engine = ledgers.engine_of(ledgers.connector(url), is_ledger=False)
+        inspector = sa.inspect(engine)
+        found = {*inspector.get_table_names(), *inspector.get_view_names()}
+    except sa.exc.SQLAlchemyError as error:
+        remedy = "start the database, or name another in REFUNDS_SHOP_URL"
+        raise Unwell(f"{shown}: {_first_line(error)}", remedy) from error
+    if missing := [name for name in _SHOP_TABLES if name not in found]:
+        raise Unwell(
+            f"{shown} has no {', '.join(missing)}",
+            "point REFUNDS_SHOP_URL at a database with the tables of docs, or use the sandbox's",
+        )
+    return f"{shown}, {len(_SHOP_TABLES)} tables"
+
+
+def _must_exist(database_url: str, remedy: str) -> str:
+    """The address without its password; opening an absent SQLite file would make an empty one."""
+    url = sa.make_url(database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        raise Unwell(f"there is none at {url.database}", remedy)
+    return url.render_as_string(hide_password=True)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,98 @@
+"""The gateway and the other systems, asked without changing anything."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from refunds.clock import system_clock
+from refunds.doctor.findings import Unwell
+from refunds.settings import Settings, settings
+
+OTHERS = ("crm", "coupons", "logistics", "notices", "model")
+
+# Longer than any healthy system takes; the doctor's patient waits beside it.
+_ANSWER_SECONDS = 10.0
+# Deadlines and the gateway's own timestamps are compared in minutes; Stripe's signatures
+# are refused beyond five.
+_SKEW_SECONDS = 300.0
+
+
+async def gateway() -> str:
+    """It answers, and takes our key."""
+    answer = await _ask_gateway()
+    if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise Unwell(f"it refuses the key ({answer.status_code})", "set REFUNDS_GATEWAY_KEY")
+    if not answer.is_success:
+        raise Unwell(
+            f"{_address('gateway')} answered {answer.status_code}",
+            "it must speak Stripe's refund API under REFUNDS_GATEWAY_URL",
+        )
+    return _address("gateway")
+
+
+async def clock() -> str:
+    """This machine's clock against the gateway's."""
+    answer = await _ask_gateway()
+    now = system_clock()
+    try:
+        theirs: datetime = parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, ValueError):
+        return "the gateway does not say what time it has"
+    skew_seconds = abs((now - theirs).total_seconds())
+    seen = f"{skew_seconds:.0f} s from the gateway's"
+    if skew_seconds > _SKEW_SECONDS:
+        raise Unwell(seen, "set this machine's clock, best by a time service")
+    return seen
+
+
+def webhook_secret() -> str:
+    """The sandbox's secret is printed in this repository."""
+    default = Settings.model_fields["webhook_secret"].default.get_secret_value()
+    is_sandbox = _address("gateway").startswith(settings().sandbox_url)
+    if settings().webhook_secret.get_secret_value() != default:
+        return "set"
+    if not is_sandbox:
+        raise Unwell(
+            "the sandbox's, while the gateway is another",
+            "set REFUNDS_WEBHOOK_SECRET to the one that the gateway signs with",
+        )
+    return "the sandbox's, like the gateway"
+
+
+def answers(system: str) -> Callable[[], Awaitable[str]]:
+    """The check that a system can be reached at all."""
+
+    async def look() -> str:
+        if system == "model" and not settings().model_url:
+            return "none: the rules alone decide"
+        answer = await _get(system, _address(system))
+        if answer.is_server_error:
+            raise Unwell(
+                f"{_address(system)} answered {answer.status_code}", "look into that system's log"
+            )
+        return _address(system)
+
+    return look
+
+
+def _address(system: str) -> str:
+    return settings().system_url(system)
+
+
+async def _ask_gateway() -> httpx.Response:
+    key = settings().gateway_key.get_secret_value()
+    url = f"{_address('gateway')}/v1/refunds?limit=1"
+    return await _get("gateway", url, {"Authorization": f"Bearer {key}"})
+
+
+async def _get(system: str, url: str, headers: dict[str, str] | None = None) -> httpx.Response:
+    try:
+        async with httpx.AsyncClient(timeout=_ANSWER_SECONDS) as client:
+            return await client.get(url, headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unwell(
+            f"{_address(system)} does not answer ({type(error).__name__})",
+            f"`refunds up` starts the sandbox's; another is named in REFUNDS_{system.upper()}_URL",
+        ) from error

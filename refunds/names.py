@@ -1,0 +1,9 @@
+"""What things are called at Prefect: blocks, the work pool and its queues."""
+
+LEDGER_BLOCK = "refunds-ledger"
+SHOP_BLOCK = "refunds-shop"
+RESULTS_BLOCK = "ledger-storage/refunds-results"
+WORK_POOL = "refunds"
+
+# The sweep's own queue: it goes before any number of waiting refunds.
+UPKEEP_QUEUE = "upkeep"

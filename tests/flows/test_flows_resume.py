@@ -1,0 +1,161 @@
+"""Whatever arrives from Prefect's side of the house, the ledger decides."""
+
+from typing import Any
+
+import pytest
+from prefect.states import Completed, Running, Scheduled
+
+from tests.flows.flows_world import World
+
+pytestmark = pytest.mark.anyio
+
+FOR_A_PERSON = 200_000
+# From here an approver's identity must have been checked.
+FOR_A_CHECKED_PERSON = 500_000
+APPROVE = {"decision": "approve", "approver": "lea", "reason": "seen the lamp"}
+
+
+async def test_an_approval_typed_into_the_resume_form_pays(world: World) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    assert await world.resume(request, APPROVE) == "ACCEPT"
+    await world.end_of(task)
+    world.assert_paid_once(request)
+    (decision,) = world.events(request, "decision.recorded")
+    assert (decision["person"], decision["channel"], decision["verified"]) == (
+        "lea",
+        "prefect-ui",
+        False,
+    )
+
+
+async def test_a_rejection_typed_into_the_resume_form_ends_it(world: World) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    await world.resume(request, APPROVE | {"decision": "reject"})
+    await world.end_of(task)
+    assert world.outcome(request) == "REJECTED"
+    world.assert_nothing_paid(request)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        {},
+        {"approver": "lea", "reason": ""},
+        {"decision": "APPROVED", "approver": "lea", "reason": ""},
+        {"decision": True, "approver": "lea", "reason": ""},
+        {"decision": "approve", "approver": "", "reason": ""},
+        {"decision": "approve", "approver": "a" * 129, "reason": ""},
+        {"decision": ["approve"], "approver": {"$ne": None}, "reason": "x" * 3_000},
+    ],
+    ids=["none", "empty", "no_decision", "other_word", "true", "nobody", "long", "objects"],
+)
+async def test_an_answer_that_does_not_fit_the_form_is_not_taken(
+    world: World, answer: dict[str, Any] | None
+) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    assert await world.resume(request, answer) == "REJECT"
+    assert world.events(request, "decision.recorded") == []
+    world.assert_nothing_paid(request)
+    assert await world.resume(request, APPROVE) == "ACCEPT"
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+@pytest.mark.parametrize(
+    ("approver", "why"),
+    [(" ", None), ("SAM", "asked for this refund"), ("\u200bsam", "asked for this refund")],
+    ids=["blank", "requester", "requester_in_disguise"],
+)
+async def test_an_answer_that_the_ledger_does_not_take_is_asked_again(
+    world: World, approver: str, why: str | None
+) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    await world.resume(request, APPROVE | {"approver": approver})
+    await world.until_waiting(request, begun=2)
+    world.assert_nothing_paid(request)
+    refused = [event["why"] for event in world.events(request, "decision.refused")]
+    assert all(why in text for text in refused) if why else refused == []
+    await world.resume(request, APPROVE)
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_typed_name_is_not_enough_for_a_large_amount_and_is_told_so(world: World) -> None:
+    request = world.request(FOR_A_CHECKED_PERSON)
+    task = await world.start_waiting(request)
+    await world.resume(request, APPROVE)
+    await world.until_waiting(request, begun=2)
+    world.assert_nothing_paid(request)
+    assert "needs an approver whose identity is checked" in await world.form_text(request)
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_run_that_is_forced_to_go_on_moves_no_money_and_asks_again(world: World) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    for begun in (2, 3):
+        await world.force(request, Running())
+        await world.until_waiting(request, begun=begun)
+        world.assert_nothing_paid(request)
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+@pytest.mark.parametrize("state", [Completed(), Scheduled(name="Resuming")], ids=str)
+async def test_a_forced_state_of_a_deployed_run_moves_no_money(world: World, state: Any) -> None:
+    request = world.request(FOR_A_PERSON)
+    await world.refunds.submit([request])
+    assert (await world.work(request)).name == "Suspended"
+    await world.force(request, state)
+    if not state.is_final():
+        assert (await world.work(request)).name == "Suspended"
+    world.assert_nothing_paid(request)
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    assert (await world.work(request)).is_completed()
+    world.assert_paid_once(request)
+
+
+async def test_a_suspended_run_goes_on_after_its_decision_and_pays_once(world: World) -> None:
+    request = world.request(FOR_A_PERSON)
+    (submitted,) = await world.refunds.submit([request])
+    assert (await world.work(request)).name == "Suspended"
+    for _ in range(2):
+        await world.refunds.decide(request.refund_id, "approve", person="lea")
+    assert (await world.work(request)).is_completed()
+    assert world.row(request)["run_id"] == submitted.run_id
+    world.assert_paid_once(request)
+
+
+async def test_a_second_run_of_a_waiting_refund_changes_nothing(world: World) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    state = await world.run(request)
+    assert state.name == "AlreadyRunning"
+    assert world.row(request)["run_id"] in str(state.message)
+    assert not task.done()
+    world.assert_nothing_paid(request)
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    await world.end_of(task)
+    assert (await world.run(request)).name == "AlreadyConcluded"
+    world.assert_paid_once(request)
+
+
+async def test_a_paused_run_that_was_forced_to_an_end_is_replaced_after_the_decision(
+    world: World,
+) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    await world.force(request, Completed())
+    world.assert_nothing_paid(request)
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    assert (await world.work(request)).is_completed()
+    world.assert_paid_once(request)
+    task.cancel()

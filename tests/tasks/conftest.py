@@ -1,0 +1,54 @@
+"""One sandbox and one ledger a module; settings that point every task at them."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from refunds.ledger import connector, engine_of, migrate
+from refunds.settings import settings
+from sandbox.process import SandboxProcess
+from tasks import books, http
+from tests.tasks.tasks_world import Outside, World
+
+# Our own sandbox answers in milliseconds; a step that meets a held connection gives up soon.
+_TIMEOUT = httpx.Timeout(0.5, connect=5.0)
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    """A sandbox process, a migrated ledger, and one event loop for all steps."""
+    home: Path = tmp_path_factory.mktemp("outside")
+    url = f"sqlite:///{home / 'ledger.db'}"
+    migrate(url)
+    with (
+        SandboxProcess(home / "sandbox") as process,
+        httpx.Client(base_url=process.url, timeout=20) as client,
+        asyncio.Runner() as runner,
+    ):
+        yield Outside(process, url, client, runner)
+        runner.run(_close())
+    engine_of(connector(url)).dispose()
+
+
+@pytest.fixture
+def world(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    process = outside.process
+    for system in ("gateway", "crm", "coupons", "logistics", "notices"):
+        monkeypatch.setenv(f"REFUNDS_{system.upper()}_URL", f"{process.url}/{system}")
+    monkeypatch.setenv("REFUNDS_LEDGER_URL", outside.ledger_url)
+    monkeypatch.setenv("REFUNDS_SHOP_URL", f"sqlite:///{process.shop_database}")
+    monkeypatch.setattr(http, "_TIMEOUT", _TIMEOUT)
+    settings.cache_clear()
+    books._engine.cache_clear()
+    world = World(outside)
+    world.faults()
+    yield world
+    books.shop().dispose()
+    books._engine.cache_clear()
+
+
+async def _close() -> None:
+    await http._client().aclose()
