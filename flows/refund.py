@@ -21,8 +21,8 @@ from refunds.models import (
     Seat,
     Verdict,
 )
-from refunds.policy_file import Policy
 from refunds.names import RESULTS_BLOCK
+from refunds.policy_file import Policy
 from tasks import cards, coupons, crm, logistics, model, notices, orders, payments, records, risk
 
 

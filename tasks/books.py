@@ -10,8 +10,8 @@ from refunds import policy_file
 from refunds.errors import BadInput, StaleRunner
 from refunds.ledger import Ledger, connector, engine_of
 from refunds.ledger.policies import remember
-from refunds.policy_file import Policy
 from refunds.names import LEDGER_BLOCK, SHOP_BLOCK
+from refunds.policy_file import Policy
 from refunds.settings import settings
 
 # The fencing number this process holds for each refund it runs.

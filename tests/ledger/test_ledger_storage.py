@@ -79,7 +79,8 @@ def test_one_process_has_one_engine_for_a_ledger(ledger_url: str) -> None:
 def test_a_policy_is_kept_word_for_word_whoever_saw_it_first(desk: Desk) -> None:
     version = new_id("policy")
     seen_by = [Ledger(desk.ledger.engine, clock=desk.clock) for _ in range(6)]
-    at_once(*[partial(policies.remember.__wrapped__, one, version, "text") for one in seen_by])
+    remember = policies.remember.__wrapped__
+    assert at_once(*[partial(remember, one, version, "text") for one in seen_by]) == [None] * 6
     policies.remember(desk.ledger, version, "another text")
     assert policies.text_of(desk.ledger, version) == "text"
     assert policies.text_of(desk.ledger, "never used") is None

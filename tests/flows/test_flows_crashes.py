@@ -1,0 +1,62 @@
+"""Killed at any moment: a further run finishes the refund, and each act happened once."""
+
+import pytest
+
+from refunds.ledger import effects
+from tasks import upkeep
+from tests.flows.flows_world import World, fault, until
+
+pytestmark = pytest.mark.anyio
+
+# Held after it acted, or before: either way the process that asked does not learn of it.
+_HELD = {"timeout_after": {"seconds": 60}, "slow": {"seconds": 3}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind", "step"),
+    [
+        ("POST /logistics/v1/labels", "timeout_after", "create_return_label"),
+        ("POST /gateway/v1/refunds", "timeout_after", "issue_refund"),
+        ("POST /gateway/v1/refunds", "slow", "issue_refund"),
+        ("POST /crm/v1/cases", "timeout_after", "sync_crm"),
+        ("POST /notices/v1/messages", "timeout_after", "notify_customer"),
+    ],
+    ids=["label_made", "paid", "about_to_pay", "crm_told", "customer_told"],
+)
+async def test_a_refund_killed_in_a_step_is_finished_once_by_a_further_run(
+    world: World, endpoint: str, kind: str, step: str
+) -> None:
+    request = world.request()
+    key = f"{request.refund_id}:{step}"
+    match = {"refund_id": request.refund_id}
+    world.faults(fault(endpoint, kind, match=match, **_HELD[kind]))
+    process = world.start_elsewhere(request)
+    if kind == "slow":
+        await until(lambda: effects.read(world.ledger, key), "the intent is written")
+    else:
+        await until(lambda: key in world.acts(request), "the other system has acted")
+    process.kill()
+    process.wait()
+    effect = effects.read(world.ledger, key)
+    assert effect is not None
+    assert not effect.is_final
+    assert (await world.run(request)).name == "AlreadyRunning"
+    assert await upkeep.relaunch_lost.fn() >= 1
+    assert (await world.work(request)).is_completed()
+    world.assert_paid_once(request)
+    assert len(world.events(request, "run.launched")) == 1
+
+
+async def test_a_refund_killed_while_it_waits_is_decided_and_paid_once(world: World) -> None:
+    request = world.request(200_000)
+    process = world.start_elsewhere(request)
+    await world.until_waiting(request)
+    process.kill()
+    process.wait()
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    # Prefect takes the dead run for paused: it is told to go on, and nobody does.
+    await upkeep.relaunch_lost.fn()
+    row = world.row(request)
+    assert row["run_number"] >= 1, row
+    assert (await world.work(request)).is_completed()
+    world.assert_paid_once(request)

@@ -1,0 +1,153 @@
+"""A payment that is pending, unknown or late, and systems that are away: paid once, told once."""
+
+import pytest
+
+from flows.sweep import sweep
+from refunds.ledger import charges
+from refunds.models import RefundRequest
+from tasks import upkeep
+from tests.flows.flows_world import World, fault, until
+
+pytestmark = pytest.mark.anyio
+
+PAY = "POST /gateway/v1/refunds"
+CASES = "POST /crm/v1/cases"
+WEBHOOK = "webhook"
+
+
+async def test_a_pending_payment_is_settled_by_the_gateways_webhook(world: World) -> None:
+    request = world.request()
+    world.faults(fault(PAY, "pending", match=_only(request)))
+    task = await world.start_waiting(request, "settlement")
+    assert world.row(request)["state"] == "settling"
+    assert world.steps(request) == ["create_return_label", "issue_refund"]
+    _settle(world, request, "succeeded")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_pending_payment_that_fails_is_undone(world: World) -> None:
+    request = world.request(goodwill_minor=500)
+    world.faults(fault(PAY, "pending", match=_only(request)))
+    task = await world.start_waiting(request, "settlement")
+    _settle(world, request, "failed", failure_reason="lost_or_stolen_card")
+    await world.end_of(task)
+    assert world.outcome(request) == "FAILED"
+    assert {"void_coupon", "cancel_return_label"} < set(world.steps(request))
+    assert charges.left_on(world.ledger, request.order_id.replace("#", "ch_")) == 10_000
+    world.assert_sound(request)
+
+
+async def test_the_sweep_asks_when_the_webhook_never_comes(world: World) -> None:
+    request = world.request()
+    world.faults(
+        fault(PAY, "pending", match=_only(request)),
+        fault(WEBHOOK, "webhook_drop", times=None, match=_only(request)),
+    )
+    task = await world.start_waiting(request, "settlement")
+    _settle(world, request, "succeeded")
+    assert not task.done()
+    done = await sweep()
+    assert done["settled"] >= 1
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_sweep_without_news_leaves_a_pending_payment_alone(world: World) -> None:
+    request = world.request()
+    world.faults(fault(PAY, "pending", match=_only(request)))
+    task = await world.start_waiting(request, "settlement")
+    before = world.row(request)
+    assert await upkeep.reconcile_payments.fn() == 0
+    assert world.row(request) == before
+    _settle(world, request, "succeeded")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_payment_with_an_unknown_ending_is_asked_for_and_not_sent_again(
+    world: World,
+) -> None:
+    request = world.request()
+    world.faults(fault(PAY, "error_after", match=_only(request)))
+    await world.run(request)
+    world.assert_paid_once(request)
+    status = await world.refunds.status(request.refund_id)
+    (payment,) = (effect for effect in status["effects"] if effect["step"] == "issue_refund")
+    assert payment["sends"] == 1
+
+
+async def test_a_gateway_that_stays_away_becomes_a_wait_and_is_paid_later(world: World) -> None:
+    request = world.request()
+    world.faults(fault(PAY, "error_before", times=None, status=503, match=_only(request)))
+    task = await world.start_waiting(request, "outage-gateway-1")
+    world.assert_nothing_paid(request)
+    assert world.row(request)["lease_holder"] is None
+    await world.pass_time(request, hours=1)
+    await world.until_waiting(request, "outage-gateway-2")
+    world.assert_nothing_paid(request)
+    world.faults()
+    await world.pass_time(request, hours=1)
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_crm_that_is_away_after_the_payment_is_waited_for(world: World) -> None:
+    request = world.request()
+    world.faults(fault(CASES, "error_before", times=None, status=503, match=_only(request)))
+    task = await world.start_waiting(request, "outage-crm-1")
+    assert len(world.at_gateway(request)) == 1
+    assert "notify_customer" not in world.steps(request)
+    world.faults()
+    await world.pass_time(request, hours=1)
+    await world.end_of(task)
+    world.assert_paid_once(request)
+    assert world.steps(request).count("notify_customer") == 1
+
+
+async def test_a_refusal_after_the_payment_is_a_persons_case_and_goes_on_when_mended(
+    world: World,
+) -> None:
+    request = world.request()
+    world.faults(fault(CASES, "error_before", status=422, match=_only(request)))
+    task = await world.start_waiting(request, "attention")
+    row = world.row(request)
+    assert row["state"] == "needs_attention"
+    assert "crm" in row["attention"]
+    await world.refunds.resume(request.refund_id, person="ops")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_coupon_service_that_refuses_stops_before_the_payment(world: World) -> None:
+    request = world.request(goodwill_minor=500)
+    refusal = fault("POST /coupons/v1/coupons", "error_before", status=422, match=_only(request))
+    world.faults(refusal)
+    task = await world.start_waiting(request, "attention")
+    world.assert_nothing_paid(request)
+    await world.refunds.resume(request.refund_id, person="ops")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_payment_that_comes_back_is_handed_to_a_person(world: World) -> None:
+    request = world.request()
+    await world.run(request)
+    world.assert_paid_once(request)
+    _settle(world, request, "failed", failure_reason="declined")
+    await until(
+        lambda: world.row(request)["state"] == "needs_attention", "the return is in the ledger"
+    )
+    assert world.events(request, "payment.came_back") == [{"detail": "declined"}]
+    world.assert_sound(request)
+
+
+def _only(request: RefundRequest) -> dict[str, str]:
+    return {"refund_id": request.refund_id}
+
+
+def _settle(world: World, request: RefundRequest, status: str, **more: str) -> None:
+    """Let the bank settle the refund's payment now."""
+    (payment,) = world.at_gateway(request)
+    body = {"refund": payment["id"], "status": status, **more}
+    world.sandbox.put("/gateway/settle", json=body).raise_for_status()
