@@ -69,7 +69,7 @@ async def launch(refund_id: str, *, again: bool = False) -> str:
         raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
     if again and row["run_id"] is not None:
         await _retire(row["run_id"], str(run.id))
-    return _own(ledger, refund_id, str(run.id), number)
+    return _own(ledger, refund_id, str(run.id), number, replaces=row["run_id"])
 
 
 async def launch_nightly(night: date | None) -> str:
@@ -109,11 +109,11 @@ async def _retire(old_run_id: str, new_run_id: str) -> None:
                 await client.set_flow_run_state(run.id, taken_over)
 
 
-def _own(ledger: Ledger, refund_id: str, run_id: str, number: int) -> str:
+def _own(ledger: Ledger, refund_id: str, run_id: str, number: int, *, replaces: str | None) -> str:
+    """Make the run the refund's own, unless another one came before it; returns the owner."""
     with ledger.page(refund_id) as page:
-        if page.row["run_number"] < number and page.row["outcome"] is None:
-            if page.row["run_id"] is not None and page.row["run_id"] != run_id and number == 1:
-                return str(page.row["run_id"])
+        is_first = page.row["run_number"] < number and page.row["run_id"] in (replaces, run_id)
+        if is_first and page.row["outcome"] is None:
             leases.assign(page, run_id, number)
         return str(page.row["run_id"])
 

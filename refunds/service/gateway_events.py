@@ -35,7 +35,7 @@ def verified(body: bytes, signature: str, now: datetime) -> dict[str, Any]:
         raise ValueError("the signature does not match the body")
     try:
         event = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("the body is not JSON") from error
     if not isinstance(event, dict) or not isinstance(event.get("id"), str):
         raise ValueError("the body is not an event")  # noqa: TRY004 - one error for a bad body
@@ -50,20 +50,28 @@ async def take(event: dict[str, Any]) -> str | None:
     ledger = books.ledger()
     if _seen(event["id"]):
         return None
-    concerned = event.get("data", {}).get("object", {})
-    refund_id = (concerned.get("metadata") or {}).get("refund_id")
-    reference = concerned.get("id")
-    if concerned.get("object") == "refund" and isinstance(refund_id, str) and reference:
-        effect = effects.read(ledger, key_of(refund_id, PAYMENT_STEP))
-        if effect is not None:
-            found = await payments.look_up(str(reference))
-            payments.take_word(refund_id, effect, found)
-        else:
-            refund_id = None
+    refund_id, reference = _refund_in(event)
+    effect = effects.read(ledger, key_of(refund_id, PAYMENT_STEP)) if refund_id else None
+    if refund_id is not None and effect is not None:
+        found = await payments.look_up(reference)
+        payments.take_word(refund_id, effect, found)
     else:
         refund_id = None
     _remember(event)
     return refund_id
+
+
+def _refund_in(event: dict[str, Any]) -> tuple[str | None, str]:
+    """(our refund's id, the gateway's reference), or (None, "") when it is about neither."""
+    data = event.get("data")
+    concerned = data.get("object") if isinstance(data, dict) else None
+    if not isinstance(concerned, dict) or concerned.get("object") != "refund":
+        return None, ""
+    metadata, reference = concerned.get("metadata"), concerned.get("id")
+    refund_id = metadata.get("refund_id") if isinstance(metadata, dict) else None
+    if not isinstance(refund_id, str) or not isinstance(reference, str) or not reference:
+        return None, ""
+    return refund_id, reference
 
 
 def _seen(event_id: str) -> bool:

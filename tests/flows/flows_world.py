@@ -6,14 +6,15 @@ import asyncio
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import Pause
@@ -21,6 +22,7 @@ from prefect.flow_engine import run_flow
 
 from flows.refund import refund
 from refunds.api import AsyncRefunds
+from refunds.clock import system_clock
 from refunds.ledger import Ledger, history, requests, schema, waits
 from refunds.models import RefundRequest
 from refunds.settings import settings
@@ -31,7 +33,7 @@ from tasks import books, runs
 
 # A step takes a tenth of a second on an idle machine; tests share two cores with others.
 # Nothing here is about speed.
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 30.0
 
 _numbers = itertools.count(1)
 
@@ -252,6 +254,16 @@ class World:
                         )
         waits.end_due(self.ledger)
         await runs.wake(request.refund_id)
+
+    @contextmanager
+    def later(self, seconds: float) -> Iterator[None]:
+        """The ledger's clock is ahead for a while."""
+        ledger, ahead = self.ledger, timedelta(seconds=seconds)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                books, "ledger", lambda: Ledger(ledger.engine, lambda: system_clock() + ahead)
+            )
+            yield
 
     # --- Looking ---
 

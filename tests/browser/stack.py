@@ -1,0 +1,127 @@
+"""`refunds up` in a home of its own, driven through the command line only."""
+
+import contextlib
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+# A cold start takes 15–25 s on two quiet cores; a busy machine gets ten times that.
+START_SECONDS = 240
+
+# What one refund may take on a busy machine; a quiet one needs a second.
+REFUND_SECONDS = 180
+
+
+def free_ports() -> int:
+    """The first of three neighbouring free ports."""
+    dice = random.Random(os.getpid())  # noqa: S311 - no secret
+    while True:
+        first = dice.randrange(20_000, 30_000)
+        with contextlib.ExitStack() as held:
+            try:
+                for port in range(first, first + 3):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+
+
+class Stack:
+    """One embedded stack."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.home = home
+        self.prefect_url = f"http://127.0.0.1:{port}"
+        self.sandbox_url = f"http://127.0.0.1:{port + 2}"
+        self.command = [str(Path(sys.executable).with_name("refunds"))]
+        foreign = ("PREFECT_", "REFUNDS_")
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
+            "REFUNDS_HOME": str(home),
+            "REFUNDS_PORT": str(port),
+        }
+
+    def refunds(self, *words: str) -> str:
+        """Run one command, which has to end with 0; returns its output."""
+        done = subprocess.run(
+            [*self.command, *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"refunds {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def up(self) -> None:
+        """Start, or start again."""
+        # The background process keeps what it inherits open, so nothing is piped to it.
+        log = (self.home / "start.log").open("ab")
+        with log:
+            done = subprocess.run(
+                [*self.command, "up", "--background"],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                timeout=START_SECONDS,
+                check=False,
+            )
+        assert done.returncode == 0, (self.home / "start.log").read_text()[-3000:]
+
+    def down(self) -> None:
+        """Stop."""
+        self.refunds("down")
+
+    def kill_everything(self) -> None:
+        """kill -9 to every process of the stack, as a power cut does."""
+        up = json.loads((self.home / "up.json").read_text())
+        doomed = []
+        for pid in (up["pid"], *up["pids"].values()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                doomed += [process, *process.children(recursive=True)]
+        for process in doomed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(doomed, timeout=60)
+
+    def submit(self, requests: list[dict[str, Any]]) -> None:
+        """Submit requests from a file."""
+        file = self.home / "requests.jsonl"
+        file.write_text("".join(json.dumps(request) + "\n" for request in requests))
+        self.refunds("submit", str(file))
+
+    def show(self, refund_id: str) -> dict[str, Any]:
+        """What is known of a refund."""
+        shown: dict[str, Any] = json.loads(self.refunds("show", refund_id, "--json"))
+        return shown
+
+    def until(self, refund_id: str, **expected: str) -> dict[str, Any]:
+        """Wait until the refund is as expected."""
+        deadline = time.monotonic() + REFUND_SECONDS
+        while True:
+            shown = self.show(refund_id)
+            if all(shown[name] == value for name, value in expected.items()):
+                return shown
+            assert time.monotonic() < deadline, f"not {expected}: {json.dumps(shown)[:2000]}"
+
+    def until_no_run_is_executing(self) -> None:
+        """Wait until the worker has no child but its template process."""
+        pid = json.loads((self.home / "up.json").read_text())["pids"]["worker"]
+        deadline = time.monotonic() + REFUND_SECONDS
+        while True:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                templates = psutil.Process(pid).children()
+                running = [run for template in templates for run in template.children()]
+                if not running:
+                    return
+            assert time.monotonic() < deadline, f"still running: {running}"

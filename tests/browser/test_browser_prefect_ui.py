@@ -1,0 +1,147 @@
+"""The whole stack as a stranger runs it, and an approver in a real browser."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.stack import Stack, free_ports
+
+RETAIL = Path(__file__).parents[2] / "sandbox" / "retail"
+
+# Only this machine: none of Chromium's own services is asked.
+CHROMIUM = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    running = Stack(tmp_path_factory.mktemp("home"), free_ports())
+    running.up()
+    try:
+        running.refunds("load", str(RETAIL))
+        yield running
+    finally:
+        running.down()
+
+
+@pytest.fixture
+def page(chromium_path: str) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=list(CHROMIUM))
+        yield browser.new_page(viewport={"width": 1280, "height": 1000})
+        browser.close()
+
+
+def reviews(count: int, skip: int) -> list[dict[str, Any]]:
+    """Real requests that the rules send to a person for their amount alone."""
+    requests = [
+        json.loads(line)
+        for line in (RETAIL / "refund_requests.jsonl").read_text().splitlines()
+    ]
+    orders = [request["order_id"] for request in requests]
+    fit = [
+        request
+        for request in requests
+        if 100_000 < request["amount_minor"] < 300_000
+        and orders.count(request["order_id"]) == 1
+    ]
+    return fit[skip : skip + count]
+
+
+def answer(page: Page, stack: Stack, refund_id: str, choice: str, approver: str) -> None:
+    """Fill in Prefect's Resume form as a person does."""
+    run_id = stack.show(refund_id)["run_id"]
+    page.goto(f"{stack.prefect_url}/v2/runs/flow-run/{run_id}")
+    page.get_by_text("approve?").first.wait_for()
+    page.get_by_role("button", name="Open menu").click()
+    page.get_by_role("menuitem", name="Resume").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Digest").wait_for()
+    dialog.get_by_role("button", name="Select Decision").click()
+    page.get_by_role("option", name=choice).click()
+    dialog.get_by_role("textbox").nth(0).fill(approver)
+    dialog.get_by_role("textbox").nth(1).fill("Looks right")
+    if pictures := os.environ.get("REFUNDS_PICTURES"):
+        page.screenshot(path=f"{pictures}/prefect-resume-form.png")
+    dialog.get_by_role("button", name="Resume").click()
+    dialog.wait_for(state="hidden")
+
+
+def paid(stack: Stack, refund_id: str) -> list[dict[str, Any]]:
+    """What the gateway's own books say was paid for a refund."""
+    answer = httpx.get(
+        f"{stack.sandbox_url}/effects", params={"refund_id": refund_id, "system": "gateway"}
+    )
+    return list(answer.json()["effects"])
+
+
+def test_an_approver_finishes_one_refund_and_rejects_another_in_the_prefect_ui(
+    stack: Stack, page: Page
+) -> None:
+    approved, rejected = reviews(2, skip=0)
+    stack.submit([approved, rejected])
+    for request in (approved, rejected):
+        stack.until(request["refund_id"], state="awaiting_approval")
+
+    answer(page, stack, approved["refund_id"], "approve", "Alice")
+    answer(page, stack, rejected["refund_id"], "reject", "Alice")
+
+    assert stack.until(approved["refund_id"], outcome="PAID")["state"] == "completed"
+    assert stack.until(rejected["refund_id"], outcome="REJECTED")["state"] == "completed"
+    decision = stack.show(approved["refund_id"])["approval"]["decisions"][0]
+    assert (decision["person"], decision["verified"]) == ("Alice", False)
+    assert len(paid(stack, approved["refund_id"])) == 1
+    assert paid(stack, rejected["refund_id"]) == []
+    stack.refunds("verify")
+
+
+def test_a_waiting_refund_holds_no_process_and_survives_the_whole_stack_killed(
+    stack: Stack,
+) -> None:
+    (request,) = reviews(1, skip=2)
+    stack.submit([request])
+    stack.until(request["refund_id"], state="awaiting_approval")
+    stack.until_no_run_is_executing()
+
+    stack.kill_everything()
+    stack.up()
+
+    assert stack.show(request["refund_id"])["state"] == "awaiting_approval"
+    stack.refunds("decide", request["refund_id"], "approve", "--as", "Bob")
+    stack.refunds("decide", request["refund_id"], "approve", "--as", "Bob")
+    stack.until(request["refund_id"], outcome="PAID")
+    assert len(paid(stack, request["refund_id"])) == 1
+    stack.refunds("verify")
+
+
+def test_two_doors_at_once_pay_once(stack: Stack) -> None:
+    (request,) = reviews(1, skip=3)
+    stack.submit([request])
+    stack.until(request["refund_id"], state="awaiting_approval")
+    doors = [
+        subprocess.Popen(
+            [*stack.command, "decide", request["refund_id"], "approve", "--as", person],
+            env=stack.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for person in ("Alice", "Bob")
+    ]
+    assert [door.wait(timeout=120) for door in doors] == [0, 0]
+    stack.until(request["refund_id"], outcome="PAID")
+    assert len(paid(stack, request["refund_id"])) == 1
+
+
