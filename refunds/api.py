@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date
 from typing import Any, Self
 
+from pydantic import TypeAdapter, ValidationError
+
 from refunds import intake, policy, views
 from refunds.errors import BadInput, DigestStale, SystemUnavailable
 from refunds.ledger import (
@@ -18,10 +20,23 @@ from refunds.ledger import (
     waits,
 )
 from refunds.ledger.approvals import Choice, Vote
-from refunds.models import Assessment, Case, RefundRequest, Rival, State, Value, Verdict
+from refunds.models import (
+    Assessment,
+    Case,
+    Name,
+    RefundRequest,
+    Rival,
+    Sentence,
+    State,
+    Value,
+    Verdict,
+)
 from refunds.policy_file import Policy
 from refunds.settings import settings
 from tasks import books, model, orders, records, risk, runs
+
+_PERSON: TypeAdapter[str] = TypeAdapter(Name)
+_REASON: TypeAdapter[str] = TypeAdapter(Sentence)
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
 # requests in flight keep it busy.
@@ -87,12 +102,16 @@ class AsyncRefunds:
         await asyncio.to_thread(records.check_against_shop, taken)
         rows = await asyncio.to_thread(requests.submit, books.ledger(), taken, lane)
         gate = asyncio.Semaphore(_LAUNCHES_AT_ONCE)
+        is_away = False
 
         async def start(row: dict[str, Any]) -> Submitted:
+            nonlocal is_away
             run_id = row["run_id"]
             if run_id is None and row["lane"] == "now" and row["outcome"] is None:
                 async with gate:
-                    run_id = await self._launch(row["refund_id"])
+                    # One failure is enough: the sweep starts the rest when Prefect is back.
+                    run_id = None if is_away else await self._launch(row["refund_id"])
+                    is_away = run_id is None
             return Submitted(refund_id=row["refund_id"], run_id=run_id, state=State(row["state"]))
 
         return list(await asyncio.gather(*(start(row) for row in rows)))
@@ -143,8 +162,7 @@ class AsyncRefunds:
         """
         if choice not in ("approve", "reject"):
             raise BadInput(f"a decision is 'approve' or 'reject', not {choice!r}")
-        if not person.strip():
-            raise BadInput("who decides? give the person's name")
+        _checked_person(person, reason)
         vote = Vote(
             choice=choice,
             person=person.strip(),
@@ -169,6 +187,7 @@ class AsyncRefunds:
         row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
         if row["outcome"] is not None:
             raise BadInput(f"{refund_id} is over: {row['outcome']}")
+        _checked_person(person or "nobody", reason)
         await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
         open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
         if open_waits:
@@ -282,6 +301,16 @@ class Refunds:
                     yield runner.run(_next(events))
                 except StopAsyncIteration:
                     return
+
+
+def _checked_person(person: str, reason: str) -> None:
+    """Raise BadInput for a name or a reason that the ledger could not keep as it is."""
+    try:
+        _PERSON.validate_python(person.strip())
+        _REASON.validate_python(reason)
+    except ValidationError as error:
+        said = error.errors(include_input=False)[0]["msg"]
+        raise BadInput(f"the person's name and the reason must be plain text: {said}") from error
 
 
 async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:

@@ -147,12 +147,12 @@ def _for_a_person(case: Case, order: Order, policy: Policy) -> Iterator[Reason]:
 
 
 def _competing(case: Case, request: RefundRequest) -> Iterator[Reason]:
-    charge = case.charge
-    for rival in case.rivals:
-        if rival.holds_money or charge is None:
-            continue
-        both = rival.amount_minor + request.amount_minor
-        if set(rival.item_ids) & set(request.item_ids) or both > charge.left_minor:
+    """Undecided requests on the same order that cannot all be paid are for a person to sort out."""
+    undecided = [rival for rival in case.rivals if not rival.holds_money]
+    wanted = request.amount_minor + sum(rival.amount_minor for rival in undecided)
+    too_much = case.charge is not None and wanted > case.charge.left_minor
+    for rival in undecided:
+        if too_much or set(rival.item_ids) & set(request.item_ids):
             yield _review(
                 "rival", f"{rival.refund_id} ({rival.state}) asks for the same items or money."
             )

@@ -9,12 +9,13 @@ import httpx
 from refunds.errors import StepRefused, StepUnknown, SystemUnavailable
 from refunds.settings import settings
 
-# A system that has not answered in 20 seconds may have acted; the lease outlives one such wait.
-_TIMEOUT = httpx.Timeout(20.0, connect=5.0, pool=30.0)
+# A system that has not answered in 12 seconds may have acted. Three attempts with the pauses
+# between them fit into one lease of 45 seconds.
+_TIMEOUT = httpx.Timeout(12.0, connect=5.0, pool=12.0)
 
 # The longest pause a 429 may ask for inside a step, in seconds; longer ones end the attempt and
-# become a wait that holds no process.
-_LONGEST_PAUSE_SECONDS = 10.0
+# become a later one, and in the end a wait that holds no process.
+_LONGEST_PAUSE_SECONDS = 2.0
 
 # How often a 429 is obeyed within one attempt.
 _PAUSES = 3

@@ -42,9 +42,12 @@ async def undo(refund_id: str, step: str, system: str, path: str, done: str) -> 
 
     async def send(key: str) -> dict[str, Any]:
         try:
-            return await http.call(system, "POST", path, key=key, json={})
+            answer = await http.call(system, "POST", path, key=key, json={})
         except StepRefused as error:
             raise StepRefused(system, f"cannot be undone: {error.detail}") from error
+        if answer.get("status", done) != done:
+            raise StepUnknown(system, f"its answer does not say {done}")
+        return {"status": done}
 
     async def ask(_key: str) -> dict[str, Any] | None:
         return None

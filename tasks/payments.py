@@ -200,7 +200,8 @@ def _checked(answer: dict[str, Any], request: RefundRequest) -> dict[str, Any]:
     """An answer that is not a refund of this amount proves nothing."""
     if not isinstance(answer.get("id"), str) or answer.get("status") not in _STATES:
         raise StepUnknown("gateway", "its answer is not a refund")
-    if answer.get("amount") != request.amount_minor:
+    amount = answer.get("amount")
+    if not isinstance(amount, int) or amount != request.amount_minor:
         raise StepUnknown("gateway", f"it answered for another amount: {answer.get('amount')}")
     return _kept(answer)
 

@@ -224,19 +224,6 @@ def enter_syncing(refund_id: str) -> None:
 
 
 @task(
-    name="release_money",
-    cache_key_fn=steps.by_refund,
-    persist_result=True,
-    timeout_seconds=30,
-)
-async def release_money(case: Case) -> None:
-    """Nothing will be paid: free what was reserved."""
-    refund_id = case.refund_id
-    with books.ledger().page(refund_id, books.fence(refund_id)) as page:
-        charges.book_released(page)
-
-
-@task(
     name="note_outage",
     cache_policy=NO_CACHE,
     persist_result=False,

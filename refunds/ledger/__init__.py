@@ -32,6 +32,9 @@ def migrate(database_url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine_of(connector(database_url)).begin() as connection:
+        if url.get_backend_name() == "postgresql":
+            # Two hosts that start at once migrate one after the other. The number is ours alone.
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7305461)")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -14,9 +14,8 @@ from refunds.errors import StaleRunner, UnknownRefund
 from refunds.ledger import schema
 from refunds.models import State
 
-# A runner that wrote nothing for this long is taken for dead. Longer than the longest single
-# send (20 s) with the pause before the next one (10 s); short enough for another host to take
-# over within a minute.
+# A runner that wrote nothing for this long is taken for dead. Longer than the longest call with
+# its pauses (42 s, tasks/http.py); short enough for another host to take over within a minute.
 LEASE_SECONDS = 45
 
 

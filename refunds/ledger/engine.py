@@ -101,6 +101,8 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
     # An intent that is lost in a power cut would be a payment nobody remembers.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # INSERT OR REPLACE deletes, too: without this it would slip past the history's trigger.
+    cursor.execute("PRAGMA recursive_triggers=ON")
     cursor.close()
 
 

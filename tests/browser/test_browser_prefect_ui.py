@@ -48,15 +48,13 @@ def page(chromium_path: str) -> Iterator[Page]:
 def reviews(count: int, skip: int) -> list[dict[str, Any]]:
     """Real requests that the rules send to a person for their amount alone."""
     requests = [
-        json.loads(line)
-        for line in (RETAIL / "refund_requests.jsonl").read_text().splitlines()
+        json.loads(line) for line in (RETAIL / "refund_requests.jsonl").read_text().splitlines()
     ]
     orders = [request["order_id"] for request in requests]
     fit = [
         request
         for request in requests
-        if 100_000 < request["amount_minor"] < 300_000
-        and orders.count(request["order_id"]) == 1
+        if 100_000 < request["amount_minor"] < 300_000 and orders.count(request["order_id"]) == 1
     ]
     return fit[skip : skip + count]
 
@@ -143,5 +141,3 @@ def test_two_doors_at_once_pay_once(stack: Stack) -> None:
     assert [door.wait(timeout=120) for door in doors] == [0, 0]
     stack.until(request["refund_id"], outcome="PAID")
     assert len(paid(stack, request["refund_id"])) == 1
-
-
