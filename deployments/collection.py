@@ -1,4 +1,4 @@
-"""Registers our worker and our result storage: Prefect imports it (entry point `prefect.collections`)."""
+"""Registers our worker and our result storage (entry point `prefect.collections`)."""
 
 from deployments.warm_worker_type import WarmProcessWorker
 from refunds.ledger import LedgerStorage
