@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.setup import set_up
 from deployments.stack_environment import PROJECT, client_environment, server_environment
+from flows import waiting
 from refunds.ledger.engine import dispose_engines
 from refunds.settings import Settings, settings
 from sandbox.process import SandboxProcess
@@ -76,6 +77,8 @@ async def world(
         *(logistics.create_return_label, notices.notify_customer),
     ):
         monkeypatch.setattr(task, "retry_delay_seconds", [0.05] * 4)
+    # So are looks whether a run was woken.
+    monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.2)
     with (
         temporary_settings({PREFECT_API_URL: stack["PREFECT_API_URL"]}),
         httpx.Client(base_url=settings().sandbox_url, timeout=20) as sandbox,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from uuid import UUID
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 
@@ -42,6 +43,11 @@ _ELSEWHERE = (
     "import asyncio, sys; from flows.refund import refund; "
     "from refunds.models import RefundRequest; "
     "asyncio.run(refund(RefundRequest.model_validate_json(sys.stdin.read())))"
+)
+
+
+_SWEEP = (
+    "import asyncio, json; from flows.sweep import sweep; print(json.dumps(asyncio.run(sweep())))"
 )
 
 
@@ -137,7 +143,7 @@ class World:
 
     def start(self, request: RefundRequest) -> asyncio.Task[State[Any]]:
         """Begin to carry a refund that will wait."""
-        task: asyncio.Task[State[Any]] = asyncio.create_task(refund(request, return_state=True))
+        task: asyncio.Task[State[Any]] = asyncio.ensure_future(refund(request, return_state=True))
         self._tasks.append(task)
         return task
 
@@ -197,14 +203,27 @@ class World:
         process.stdin.close()
         return process
 
+    async def sweep(self) -> dict[str, int]:
+        """Run the sweep's flow in a process of its own, as its schedule does."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _SWEEP),
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_SECONDS)
+        found: dict[str, int] = json.loads(out.splitlines()[-1])
+        return found
+
     async def work(self, request: RefundRequest) -> State[Any]:
         """Do what a worker does with the refund's own, deployed run; returns its last state."""
         run_id = requests.read(self.ledger, request.refund_id)["run_id"]
         with suppress(Pause):
-            await run_flow(refund, flow_run=await self.prefect_run(run_id), return_type="state")
-        run = await self.prefect_run(run_id)
-        assert run.state is not None
-        return run.state
+            run: Any = run_flow(refund, flow_run=await self.prefect_run(run_id))
+            await run
+        state = (await self.prefect_run(run_id)).state
+        assert state is not None
+        return state
 
     async def prefect_run(self, run_id: str) -> FlowRun:
         async with get_client() as client:
@@ -325,10 +344,6 @@ class World:
         for process in self._processes:
             process.kill()
             process.wait()
-
-
-def is_done(state: State[Any]) -> bool:
-    return state.type is StateType.COMPLETED
 
 
 def policy_file() -> Any:

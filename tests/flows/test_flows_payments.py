@@ -2,7 +2,6 @@
 
 import pytest
 
-from flows.sweep import sweep
 from refunds.ledger import charges
 from refunds.models import RefundRequest
 from tasks import upkeep
@@ -47,7 +46,7 @@ async def test_the_sweep_asks_when_the_webhook_never_comes(world: World) -> None
     task = await world.start_waiting(request, "settlement")
     _settle(world, request, "succeeded")
     assert not task.done()
-    done = await sweep()
+    done = await world.sweep()
     assert done["settled"] >= 1
     await world.end_of(task)
     world.assert_paid_once(request)

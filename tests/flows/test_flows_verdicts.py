@@ -1,6 +1,7 @@
 """What the rules decide alone: paid, rejected, declined, and what cannot be taken."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ async def test_a_cancellation_holds_the_parcel_before_it_pays(world: World) -> N
     ids=["order_of_another", "item_not_on_order", "foreign_destination", "wrong_status"],
 )
 async def test_what_is_not_eligible_is_rejected_and_nothing_is_paid(
-    world: World, changes: dict[str, object], rule: str
+    world: World, changes: dict[str, Any], rule: str
 ) -> None:
     request = world.request(**changes)
     state = await world.run(request)
