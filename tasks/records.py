@@ -30,6 +30,9 @@ from tasks import books, orders, steps
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
 _MOST_ROUNDS = 20
 
+# Enough wrong requests in one message to see what is wrong with all of them.
+_NAMED = 20
+
 
 @task(
     name="open_refund",
@@ -63,8 +66,8 @@ def check_against_shop(wanted: list[RefundRequest]) -> None:
         if currencies.get(request.order_id) != request.currency
     ]
     if wrong:
-        more = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""  # noqa: PLR2004
-        raise BadInput("; ".join(wrong[:20]) + more)
+        more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise BadInput("; ".join(wrong[:_NAMED]) + more)
 
 
 @task(

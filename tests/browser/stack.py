@@ -22,7 +22,7 @@ REFUND_SECONDS = 180
 
 def free_ports() -> int:
     """The first of three neighbouring free ports."""
-    dice = random.Random(os.getpid())  # noqa: S311 - no secret
+    dice = random.Random(os.getpid())
     while True:
         first = dice.randrange(20_000, 30_000)
         with contextlib.ExitStack() as held:
