@@ -72,7 +72,7 @@ def answer(page: Page, stack: Stack, refund_id: str, choice: str, approver: str)
     page.get_by_role("option", name=choice).click()
     dialog.get_by_role("textbox").nth(0).fill(approver)
     dialog.get_by_role("textbox").nth(1).fill("Looks right")
-    if pictures := os.environ.get("REFUNDS_PICTURES"):
+    if pictures := os.environ.get("PICTURES"):
         page.screenshot(path=f"{pictures}/prefect-resume-form.png")
     dialog.get_by_role("button", name="Resume").click()
     dialog.wait_for(state="hidden")
