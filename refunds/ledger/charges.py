@@ -105,10 +105,15 @@ def book_released(page: Page) -> None:
         page.append("money.released", {"refund_id": page.refund_id})
 
 
-def book_returned(page: Page) -> None:
-    """Paid money came back: the gateway says a refund failed after it had succeeded."""
-    if _move(page, "refunded", "released", reserved=0, refunded=-1):
+def book_returned(page: Page) -> bool:
+    """Paid money came back: the gateway says a refund failed after it had succeeded.
+
+    False when that is in the books already.
+    """
+    moved = _move(page, "refunded", "released", reserved=0, refunded=-1)
+    if moved:
         page.append("money.returned", {"refund_id": page.refund_id})
+    return moved
 
 
 def state_of(page: Page) -> str | None:

@@ -185,7 +185,8 @@ def reopen_refused(ledger: Ledger, refund_id: str) -> int:
 def payment_came_back(ledger: Ledger, refund_id: str, detail: str) -> None:
     """The gateway reports a paid refund as failed: book it and hand it to a person."""
     with ledger.page(refund_id) as page:
-        charges.book_returned(page)
+        if not charges.book_returned(page):
+            return
         page.append("payment.came_back", {"detail": detail})
         page.change(attention=f"the paid refund came back: {detail}")
         page.enter(State.NEEDS_ATTENTION)

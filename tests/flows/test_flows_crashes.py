@@ -39,7 +39,8 @@ async def test_a_refund_killed_in_a_step_is_finished_once_by_a_further_run(
     process.wait()
     effect = effects.read(world.ledger, key)
     assert effect is not None
-    assert not effect.is_final
+    # The gateway's webhook may bring the ending of a payment whose run is dead.
+    assert not effect.is_final or step == "issue_refund"
     assert (await world.run(request)).name == "AlreadyRunning"
     assert await upkeep.relaunch_lost.fn() >= 1
     # What the dead process sent may still be under way: then the gateway asks for patience.
