@@ -48,10 +48,6 @@ _WATCH_SECONDS = 0.5
 # The longest a night's batch is watched, in seconds: a night.
 _NIGHT_SECONDS = 8 * 3600
 
-# States in which nothing more happens by itself.
-RESTING = (State.COMPLETED, State.AWAITING_APPROVAL, State.NEEDS_ATTENTION)
-
-
 Status = dict[str, Any]
 Statuses = list[Status]
 Events = list[dict[str, Any]]

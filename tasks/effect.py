@@ -39,7 +39,7 @@ async def perform(
     effect's state (succeeded, pending, refused). Raises what `send` raises; a refusal is final
     and is raised again on every later call.
     """
-    key = f"{refund_id}:{step}" if attempt is None else f"{refund_id}:{step}:{attempt}"
+    key = effects.key_of(refund_id, step, attempt)
     fence = books.fence(refund_id)
     known = await asyncio.to_thread(
         effects.intend,

@@ -52,8 +52,10 @@ async def undo(refund_id: str, step: str, system: str, path: str, done: str) -> 
     async def ask(_key: str) -> dict[str, Any] | None:
         return None
 
-    await perform(refund_id, step, system, {"path": path, "done": done}, send=send, ask=ask)
-    return Receipt(key=f"{refund_id}:{step}", reference=path)
+    effect = await perform(
+        refund_id, step, system, {"path": path, "done": done}, send=send, ask=ask
+    )
+    return Receipt(key=effect.key, reference=path)
 
 
 def _identified(system: str, answer: dict[str, Any], id_field: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Effect:
         return self.state in FINAL
 
 
-def key_of(refund_id: str, step: str, attempt: int | None = None) -> str:
+def key_of(refund_id: str, step: str, attempt: str | int | None = None) -> str:
     """`{refund_id}:{step}`, or `{refund_id}:{step}:{n}` where a business attempt is a new one."""
     return f"{refund_id}:{step}" if attempt is None else f"{refund_id}:{step}:{attempt}"
 

@@ -1,6 +1,5 @@
 """Refund requests in the ledger: taken once, found again, listed."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -144,16 +143,6 @@ def other_refunds_of(ledger: Ledger, request: RefundRequest) -> int:
     )
     with ledger.reading() as connection:
         return int(connection.execute(query).scalar_one())
-
-
-def totals(ledger: Ledger) -> Counter[tuple[str, str | None, str]]:
-    """Amounts in minor units by (state, outcome, currency)."""
-    row = schema.refunds.c
-    query = sa.select(row.state, row.outcome, row.currency, sa.func.sum(row.amount_minor)).group_by(
-        row.state, row.outcome, row.currency
-    )
-    with ledger.reading() as connection:
-        return Counter({(s, o, c): int(amount) for s, o, c, amount in connection.execute(query)})
 
 
 def _known(connection: sa.Connection, refund_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
