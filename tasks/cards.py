@@ -13,7 +13,8 @@ from refunds.ledger.approvals import Vote
 from refunds.models import Answer, ApprovalRequest, Assessment, Case, Decision, Level, Receipt
 from refunds.settings import settings
 from tasks import books, runs, steps
-from tasks.json_systems import create
+from tasks.effect import Action, perform
+from tasks.json_systems import creation, receipt
 from tasks.records import begin_wait
 
 
@@ -31,26 +32,7 @@ async def send_card(
     case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level
 ) -> Receipt:
     """Tell the approvers of one level what they are asked, with a link to the place to answer."""
-    rule = books.policy().approval
-    to = rule.approvers if level is Level.TEAM else rule.escalate_to
-    reasons = [reason.plain() for reason in assessment.reasons]
-    return await create(
-        case.refund_id,
-        "send_card",
-        "notices",
-        "messages",
-        {
-            "refund_id": case.refund_id,
-            "audience": "approver",
-            "to": to,
-            "subject": wording.card_subject(case, level),
-            "body": wording.facts_markdown(approval.facts, reasons, approval.digest)
-            + f"\n\nAnswer by {approval.deadline:%Y-%m-%d %H:%M} UTC.",
-            "link": f"{settings().prefect_url}/v2/runs/flow-run/{flow_run.id}",
-        },
-        id_field="message_id",
-        attempt=f"{case.round}:{level}",
-    )
+    return receipt(await perform(card(case, assessment, approval, level)))
 
 
 @task(
@@ -110,3 +92,27 @@ async def _hand_in_answers(case: Case) -> Any:
             approvals.decide(books.ledger(), case.refund_id, vote)
         except Conflict as refusal:
             yield str(refusal)
+
+
+def card(case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level) -> Action:
+    """The card for the approvers of one level."""
+    rule = books.policy().approval
+    to = rule.approvers if level is Level.TEAM else rule.escalate_to
+    reasons = [reason.plain() for reason in assessment.reasons]
+    return creation(
+        case.refund_id,
+        "send_card",
+        "notices",
+        "messages",
+        {
+            "refund_id": case.refund_id,
+            "audience": "approver",
+            "to": to,
+            "subject": wording.card_subject(case, level),
+            "body": wording.facts_markdown(approval.facts, reasons, approval.digest)
+            + f"\n\nAnswer by {approval.deadline:%Y-%m-%d %H:%M} UTC.",
+            "link": f"{settings().prefect_url}/v2/runs/flow-run/{flow_run.id}",
+        },
+        id_field="message_id",
+        attempt=f"{case.round}:{level}",
+    )

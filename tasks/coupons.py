@@ -4,7 +4,8 @@ from prefect import task
 
 from refunds.models import Case, Receipt
 from tasks import steps
-from tasks.json_systems import create, undo
+from tasks.effect import Action, perform
+from tasks.json_systems import creation, receipt, undoing
 
 
 @task(
@@ -19,16 +20,7 @@ from tasks.json_systems import create, undo
 )
 async def issue_coupon(case: Case) -> Receipt:
     """Give the goodwill coupon that was asked for with the refund."""
-    request = case.request
-    body = {
-        "refund_id": case.refund_id,
-        "customer_id": request.customer_id,
-        "amount_minor": request.goodwill_minor,
-        "currency": request.currency,
-    }
-    return await create(
-        case.refund_id, "issue_coupon", "coupons", "coupons", body, id_field="coupon_id"
-    )
+    return receipt(await perform(coupon(case)))
 
 
 @task(
@@ -44,4 +36,18 @@ async def issue_coupon(case: Case) -> Receipt:
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
     path = f"/v1/coupons/{coupon.reference}/void"
-    return await undo(case.refund_id, "void_coupon", "coupons", path, "void")
+    return receipt(await perform(undoing(case.refund_id, "void_coupon", "coupons", path, "void")))
+
+
+def coupon(case: Case) -> Action:
+    """The coupon that goes with a refund."""
+    request = case.request
+    body = {
+        "refund_id": case.refund_id,
+        "customer_id": request.customer_id,
+        "amount_minor": request.goodwill_minor,
+        "currency": request.currency,
+    }
+    return creation(
+        case.refund_id, "issue_coupon", "coupons", "coupons", body, id_field="coupon_id"
+    )

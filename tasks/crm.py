@@ -4,7 +4,8 @@ from prefect import task
 
 from refunds.models import Case, Outcome, Receipt
 from tasks import steps
-from tasks.json_systems import create
+from tasks.effect import Action, perform
+from tasks.json_systems import creation, receipt
 from tasks.records import enter_syncing
 
 
@@ -21,6 +22,11 @@ from tasks.records import enter_syncing
 async def sync_crm(case: Case, outcome: Outcome, why: str) -> Receipt:
     """Write the refund's ending to the customer's file."""
     enter_syncing(case.refund_id)
+    return receipt(await perform(crm_case(case, outcome, why)))
+
+
+def crm_case(case: Case, outcome: Outcome, why: str) -> Action:
+    """The case that the CRM keeps of a refund."""
     request = case.request
     body = {
         "refund_id": case.refund_id,
@@ -31,4 +37,4 @@ async def sync_crm(case: Case, outcome: Outcome, why: str) -> Receipt:
         "currency": request.currency,
         "note": why,
     }
-    return await create(case.refund_id, "sync_crm", "crm", "cases", body, id_field="case_id")
+    return creation(case.refund_id, "sync_crm", "crm", "cases", body, id_field="case_id")

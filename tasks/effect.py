@@ -6,6 +6,7 @@ own reference before anything is sent again, and then under the same key.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from refunds.errors import StepRefused, StepUnknown, SystemUnavailable
@@ -22,46 +23,58 @@ def done(_response: dict[str, Any]) -> str:
     return "succeeded"
 
 
-async def perform(
-    refund_id: str,
-    step: str,
-    system: str,
-    request: dict[str, Any],
-    *,
-    send: Send,
-    ask: Ask,
-    judge: Judge = done,
-    attempt: str | int | None = None,
-) -> effects.Effect:
-    """Do a step once, however often it is called; returns the effect with its response.
+@dataclass(frozen=True)
+class Action:
+    """One effect on one system, before it is done.
 
     `send(key)` acts, `ask(key)` looks for what an earlier send did, `judge(response)` names the
-    effect's state (succeeded, pending, refused). Raises what `send` raises; a refusal is final
-    and is raised again on every later call.
+    effect's state (succeeded, pending, refused). `attempt` tells a business attempt that is a new
+    one from the first.
     """
-    key = effects.key_of(refund_id, step, attempt)
+
+    refund_id: str
+    step: str
+    system: str
+    request: dict[str, Any]
+    send: Send
+    ask: Ask
+    judge: Judge = done
+    attempt: str | int | None = None
+
+    @property
+    def key(self) -> str:
+        """`{refund_id}:{step}`, the same at Prefect, in the ledger and on the wire."""
+        return effects.key_of(self.refund_id, self.step, self.attempt)
+
+
+async def perform(action: Action) -> effects.Effect:
+    """Do a step once, however often it is called; returns the effect with its response.
+
+    Raises what `send` raises; a refusal is final and is raised again on every later call.
+    """
+    refund_id, key = action.refund_id, action.key
     fence = books.fence(refund_id)
     known = await asyncio.to_thread(
         effects.intend,
         books.ledger(),
         refund_id,
         key,
-        step=step,
-        system=system,
-        request=request,
+        step=action.step,
+        system=action.system,
+        request=action.request,
         fence=fence,
     )
     if known.state == "refused":
-        raise StepRefused(system, known.detail or "refused")
+        raise StepRefused(action.system, known.detail or "refused")
     if known.state in ("succeeded", "pending"):
         return known
     if known.sends > 0:
-        found = await _asked(ask, key)
+        found = await _asked(action.ask, key)
         if found is not None:
-            return await _record(refund_id, key, judge(found), response=found)
+            return await _record(refund_id, key, action.judge(found), response=found)
         await asyncio.to_thread(effects.send_again, books.ledger(), refund_id, key, fence)
     try:
-        response = await send(key)
+        response = await action.send(key)
     except SystemUnavailable as error:
         # This send did nothing; what an earlier one did stays as unknown as it was.
         await _record(refund_id, key, known.state, detail=str(error))
@@ -72,7 +85,7 @@ async def perform(
     except StepRefused as error:
         await _record(refund_id, key, "refused", detail=error.detail)
         raise
-    return await _record(refund_id, key, judge(response), response=response)
+    return await _record(refund_id, key, action.judge(response), response=response)
 
 
 async def _asked(ask: Ask, key: str) -> dict[str, Any] | None:

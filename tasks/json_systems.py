@@ -3,12 +3,13 @@
 from typing import Any
 
 from refunds.errors import StepRefused, StepUnknown
+from refunds.ledger.effects import Effect
 from refunds.models import Receipt
 from tasks import http
-from tasks.effect import perform
+from tasks.effect import Action
 
 
-async def create(
+def creation(
     refund_id: str,
     step: str,
     system: str,
@@ -17,7 +18,7 @@ async def create(
     *,
     id_field: str,
     attempt: str | int | None = None,
-) -> Receipt:
+) -> Action:
     """POST to a collection once; an earlier send is found again by our own reference."""
     path = f"/v1/{collection}"
 
@@ -30,11 +31,10 @@ async def create(
         found = [entry for entry in answer.get(collection, []) if entry.get("reference") == key]
         return _identified(system, found[0], id_field) if found else None
 
-    effect = await perform(refund_id, step, system, body, send=send, ask=ask, attempt=attempt)
-    return Receipt(key=effect.key, reference=(effect.response or {})[id_field])
+    return Action(refund_id, step, system, body, send, ask, attempt=attempt)
 
 
-async def undo(refund_id: str, step: str, system: str, path: str, done: str) -> Receipt:
+def undoing(refund_id: str, step: str, system: str, path: str, done: str) -> Action:
     """POST an undoing once; undoing what is undone already is a success.
 
     `done` is the status the thing has when it is undone.
@@ -47,18 +47,21 @@ async def undo(refund_id: str, step: str, system: str, path: str, done: str) -> 
             raise StepRefused(system, f"cannot be undone: {error.detail}") from error
         if answer.get("status", done) != done:
             raise StepUnknown(system, f"its answer does not say {done}")
-        return {"status": done}
+        return {"status": done, "reference": path}
 
     async def ask(_key: str) -> dict[str, Any] | None:
         return None
 
-    effect = await perform(
-        refund_id, step, system, {"path": path, "done": done}, send=send, ask=ask
-    )
-    return Receipt(key=effect.key, reference=path)
+    return Action(refund_id, step, system, {"path": path, "done": done}, send, ask)
+
+
+def receipt(effect: Effect) -> Receipt:
+    """What a done effect is known by: its key, and the other system's own id for it."""
+    return Receipt(key=effect.key, reference=(effect.response or {})["reference"])
 
 
 def _identified(system: str, answer: dict[str, Any], id_field: str) -> dict[str, Any]:
     if not isinstance(answer.get(id_field), str):
         raise StepUnknown(system, f"its answer has no {id_field}")
-    return {id_field: answer[id_field], **{k: v for k, v in answer.items() if k == "status"}}
+    kept = {"status": answer["status"]} if "status" in answer else {}
+    return {"reference": answer[id_field], **kept}

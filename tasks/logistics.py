@@ -4,7 +4,8 @@ from prefect import task
 
 from refunds.models import Case, Receipt
 from tasks import steps
-from tasks.json_systems import create, undo
+from tasks.effect import Action, perform
+from tasks.json_systems import creation, receipt, undoing
 
 
 @task(
@@ -19,10 +20,7 @@ from tasks.json_systems import create, undo
 )
 async def hold_shipment(case: Case) -> Receipt:
     """Keep a cancelled order in the warehouse."""
-    body = {"refund_id": case.refund_id, "order_id": case.request.order_id}
-    return await create(
-        case.refund_id, "hold_shipment", "logistics", "holds", body, id_field="hold_id"
-    )
+    return receipt(await perform(shipment_hold(case)))
 
 
 @task(
@@ -38,7 +36,9 @@ async def hold_shipment(case: Case) -> Receipt:
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
     path = f"/v1/holds/{hold.reference}/release"
-    return await undo(case.refund_id, "release_shipment", "logistics", path, "released")
+    return receipt(
+        await perform(undoing(case.refund_id, "release_shipment", "logistics", path, "released"))
+    )
 
 
 @task(
@@ -53,14 +53,7 @@ async def release_shipment(case: Case, hold: Receipt) -> Receipt:
 )
 async def create_return_label(case: Case) -> Receipt:
     """Let the customer send the items back."""
-    body = {
-        "refund_id": case.refund_id,
-        "order_id": case.request.order_id,
-        "item_ids": list(case.request.item_ids),
-    }
-    return await create(
-        case.refund_id, "create_return_label", "logistics", "labels", body, id_field="label_id"
-    )
+    return receipt(await perform(return_label(case)))
 
 
 @task(
@@ -76,4 +69,26 @@ async def create_return_label(case: Case) -> Receipt:
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
     path = f"/v1/labels/{label.reference}/cancel"
-    return await undo(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
+    return receipt(
+        await perform(
+            undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
+        )
+    )
+
+
+def shipment_hold(case: Case) -> Action:
+    """The hold on a cancelled order's parcel."""
+    body = {"refund_id": case.refund_id, "order_id": case.request.order_id}
+    return creation(case.refund_id, "hold_shipment", "logistics", "holds", body, id_field="hold_id")
+
+
+def return_label(case: Case) -> Action:
+    """The label for what comes back."""
+    body = {
+        "refund_id": case.refund_id,
+        "order_id": case.request.order_id,
+        "item_ids": list(case.request.item_ids),
+    }
+    return creation(
+        case.refund_id, "create_return_label", "logistics", "labels", body, id_field="label_id"
+    )

@@ -5,7 +5,8 @@ from prefect import task
 from refunds import wording
 from refunds.models import Case, Outcome, Receipt
 from tasks import steps
-from tasks.json_systems import create
+from tasks.effect import Action, perform
+from tasks.json_systems import creation, receipt
 
 
 @task(
@@ -20,8 +21,7 @@ from tasks.json_systems import create
 )
 async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
     """Tell the customer."""
-    to = ("customer", case.request.customer_id)
-    return await _send(case, "notify_customer", to, wording.customer_notice(case, outcome))
+    return receipt(await perform(customer_notice(case, outcome)))
 
 
 @task(
@@ -36,11 +36,22 @@ async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
 )
 async def notify_service(case: Case, outcome: Outcome, why: str) -> Receipt:
     """Tell customer service, who the customer will ask."""
+    return receipt(await perform(service_notice(case, outcome, why)))
+
+
+def customer_notice(case: Case, outcome: Outcome) -> Action:
+    """What the customer is told."""
+    to = ("customer", case.request.customer_id)
+    return _message(case, "notify_customer", to, wording.customer_notice(case, outcome))
+
+
+def service_notice(case: Case, outcome: Outcome, why: str) -> Action:
+    """What customer service is told."""
     to = ("service", "customer-service")
-    return await _send(case, "notify_service", to, wording.service_notice(case, outcome, why))
+    return _message(case, "notify_service", to, wording.service_notice(case, outcome, why))
 
 
-async def _send(case: Case, step: str, to: tuple[str, str], text: tuple[str, str]) -> Receipt:
+def _message(case: Case, step: str, to: tuple[str, str], text: tuple[str, str]) -> Action:
     message = {
         "refund_id": case.refund_id,
         "audience": to[0],
@@ -48,4 +59,4 @@ async def _send(case: Case, step: str, to: tuple[str, str], text: tuple[str, str
         "subject": text[0],
         "body": text[1],
     }
-    return await create(case.refund_id, step, "notices", "messages", message, id_field="message_id")
+    return creation(case.refund_id, step, "notices", "messages", message, id_field="message_id")

@@ -19,7 +19,7 @@ from refunds.ledger.effects import PAYMENT_STEP, Effect, key_of
 from refunds.models import Case, Payment, PaymentStatus, RefundRequest, Standstill
 from refunds.settings import settings
 from tasks import books, http, steps
-from tasks.effect import perform
+from tasks.effect import Action, perform
 from tasks.records import begin_wait, hand_to_a_person
 
 # The gateway's word for a refund's state, in ours.
@@ -52,25 +52,8 @@ async def issue_refund(case: Case) -> Payment:
     Raises GatewayUnavailable (certainly not paid), PaymentUnknown (perhaps paid), or
     NeedsAttention when it may be paid and asking again under the same key is no longer safe.
     """
-    if case.charge is None:
-        raise NeedsAttention(f"{case.refund_id} has no charge to refund")
-    charge_id = case.charge.charge_id
-    form = _form(case.request, charge_id)
-
-    async def send(key: str) -> dict[str, Any]:
-        answer = await _call("POST", "/v1/refunds", key=key, form={**form, "metadata[key]": key})
-        return _checked(answer, case.request)
-
-    async def ask(key: str) -> dict[str, Any] | None:
-        found = await find(charge_id, case.refund_id, key)
-        if found is None:
-            _still_safe_to_send(key)
-        return found
-
     try:
-        effect = await perform(
-            case.refund_id, PAYMENT_STEP, "gateway", form, send=send, ask=ask, judge=_judge
-        )
+        effect = await perform(payment(case))
     except StepRefused:
         # The ledger knows what was refused; this call may only have repeated it.
         known = effects.read(books.ledger(), key_of(case.refund_id, PAYMENT_STEP))
@@ -102,6 +85,26 @@ async def await_settlement(case: Case) -> Payment | Standstill:
     if ledger.clock() >= due_at:
         return hand_to_a_person(refund_id, f"payment not settled by {due_at:%Y-%m-%d %H:%M} UTC")
     return begin_wait(refund_id, "settlement-1", "callback", due_at)
+
+
+def payment(case: Case) -> Action:
+    """The payment of a refund. Raises NeedsAttention where nothing was captured."""
+    if case.charge is None:
+        raise NeedsAttention(f"{case.refund_id} has no charge to refund")
+    charge_id = case.charge.charge_id
+    form = _form(case.request, charge_id)
+
+    async def send(key: str) -> dict[str, Any]:
+        answer = await _call("POST", "/v1/refunds", key=key, form={**form, "metadata[key]": key})
+        return _checked(answer, case.request)
+
+    async def ask(key: str) -> dict[str, Any] | None:
+        found = await find(charge_id, case.refund_id, key)
+        if found is None:
+            _still_safe_to_send(key)
+        return found
+
+    return Action(case.refund_id, PAYMENT_STEP, "gateway", form, send, ask, judge=_judge)
 
 
 async def find(charge_id: str, refund_id: str, key: str) -> dict[str, Any] | None:
