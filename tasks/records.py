@@ -39,14 +39,20 @@ _NAMED = 20
     # Asked anew by every run and never remembered: the lease is the answer.
     cache_policy=NO_CACHE,
     persist_result=False,
+    # Taking the lease again is harmless; a new request waits for a shop that is away.
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
     timeout_seconds=30,
 )
 async def open_refund(request: RefundRequest) -> Seat:
     """Take the refund's lease for this run, entering the request if nobody has yet.
 
+    Only a new request is held against the shop: one that is known goes on while the shop is away.
     Raises ContentConflict when the id stands for another request, BadInput for an unknown order.
     """
-    check_against_shop([request])
+    if not requests.is_known(books.ledger(), request.refund_id):
+        check_against_shop([request])
     requests.submit(books.ledger(), [request])
     lease = leases.take(books.ledger(), request.refund_id, str(flow_run.id))
     if lease.fence is not None:
