@@ -4,7 +4,6 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
 
 from refunds import wording
 from refunds.errors import Conflict
@@ -111,7 +110,8 @@ def card(case: Case, assessment: Assessment, approval: ApprovalRequest, level: L
             "subject": wording.card_subject(case, level),
             "body": wording.facts_markdown(approval.facts, reasons, approval.digest)
             + f"\n\nAnswer by {approval.deadline:%Y-%m-%d %H:%M} UTC.",
-            "link": f"{settings().prefect_url}/v2/runs/flow-run/{flow_run.id}",
+            # Not the run's own page: a further run would send another card under the same key.
+            "link": f"{settings().prefect_url}/v2/runs?state=Suspended&tags=approval",
         },
         id_field="message_id",
         attempt=f"{case.round}:{level}",
