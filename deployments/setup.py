@@ -39,6 +39,9 @@ from refunds.settings import Settings, settings
 # the results' storage: Prefect finds a block's class only once it is imported.
 PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.nightly", "flows.sweep"]
 
+# What a worker calls to start again what a dead one left, without waiting for a sweep.
+RECOVERY = "tasks.upkeep:recover"
+
 # A server that migrates a large database on a loaded machine.
 _API_WAIT_SECONDS = 180.0
 # The server cannot be asked to tell; a tenth of a second is not noticed at a start of ten.
@@ -95,6 +98,7 @@ async def _save_blocks(settings: Settings) -> None:
 async def _save_pool(client: PrefectClient, settings: Settings) -> None:
     ours = {
         "preload": PRELOAD,
+        "recovery": RECOVERY,
         "working_dir": str(PROJECT),
         "env": run_environment(settings, os.environ),
     }

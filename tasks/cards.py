@@ -11,7 +11,7 @@ from refunds.ledger import approvals
 from refunds.ledger.approvals import Vote
 from refunds.models import Answer, ApprovalRequest, Assessment, Case, Decision, Level, Receipt
 from refunds.settings import settings
-from tasks import books, runs, steps
+from tasks import books, rounds, runs, steps
 from tasks.effect import Action, perform
 from tasks.json_systems import creation, receipt
 from tasks.records import begin_wait
@@ -95,7 +95,7 @@ async def _hand_in_answers(case: Case) -> Any:
 
 def card(case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level) -> Action:
     """The card for the approvers of one level."""
-    rule = books.policy().approval
+    rule = (rounds.policy_of(case) or books.policy()).approval
     to = rule.approvers if level is Level.TEAM else rule.escalate_to
     reasons = [reason.plain() for reason in assessment.reasons]
     return creation(

@@ -3,7 +3,7 @@
 from prefect import task
 
 from refunds.models import Case, Opinion, RiskFeatures
-from tasks import steps
+from tasks import rounds, steps
 
 
 @task(
@@ -15,7 +15,8 @@ from tasks import steps
 )
 async def ask_opinion(case: Case, risk: RiskFeatures) -> Opinion | None:
     """The opinion on a case, or None when nobody was asked: no model is configured yet."""
-    return opinion_by_rules(case, risk)
+    known = rounds.assessment_of(case)
+    return opinion_by_rules(case, risk) if known is None else known.opinion
 
 
 def opinion_by_rules(case: Case, risk: RiskFeatures) -> Opinion | None:

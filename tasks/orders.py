@@ -8,7 +8,7 @@ from prefect import task
 from refunds.errors import SystemUnavailable
 from refunds.ledger import charges, requests
 from refunds.models import AfterSale, Case, Charge, Item, Order, RefundRequest
-from tasks import books, steps
+from tasks import books, rounds, steps
 
 _ORDER = sa.text(
     "SELECT order_id, customer_id, status, currency FROM orders WHERE order_id = :order_id"
@@ -42,7 +42,7 @@ _AFTER_SALES = sa.text(
 )
 async def load_order(request: RefundRequest, round_number: int) -> Case:
     """The order with its charges as the ledger knows them, and who else asks for it."""
-    return read_case(request, round_number)
+    return rounds.case_of(request, round_number) or read_case(request, round_number)
 
 
 @task(
@@ -57,6 +57,9 @@ async def load_order(request: RefundRequest, round_number: int) -> Case:
 )
 async def load_after_sale(case: Case) -> Case:
     """The case with the earlier after-sale records of its order."""
+    known = rounds.case_of(case.request, case.round)
+    if known is not None:
+        return known
     return with_after_sales(case)
 
 

@@ -11,8 +11,8 @@ from prefect.runtime import flow_run
 from refunds import wording
 from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import approvals, charges, history, leases, requests, waits
-from refunds.ledger.effects import key_of
+from refunds.ledger import approvals, charges, effects, history, leases, requests, waits
+from refunds.ledger.effects import PAYMENT_STEP, key_of
 from refunds.models import (
     ApprovalRequest,
     Assessment,
@@ -27,7 +27,7 @@ from refunds.models import (
 )
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
-from tasks import books, orders, steps
+from tasks import books, orders, rounds, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
 _MOST_ROUNDS = 20
@@ -84,10 +84,10 @@ def check_against_shop(wanted: list[RefundRequest]) -> None:
     persist_result=True,
     timeout_seconds=30,
 )
-async def load_policy(case: Case) -> Policy:  # noqa: ARG001 - the case and its round are the key
+async def load_policy(case: Case) -> Policy:
     """The policy in force when this round began. Raises NeedsAttention when it is not readable."""
     try:
-        return books.policy()
+        return rounds.policy_of(case) or books.policy()
     except BadInput as error:
         raise NeedsAttention(str(error)) from error
 
@@ -99,8 +99,13 @@ async def load_policy(case: Case) -> Policy:  # noqa: ARG001 - the case and its 
     timeout_seconds=30,
 )
 async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
-    """Write the verdict and its reasons to the ledger, and the facts to the run's page."""
+    """Write the verdict and its reasons to the ledger, and the facts to the run's page.
+
+    A round is assessed once; a second look at the same round changes nothing.
+    """
     refund_id = case.refund_id
+    if rounds.assessment_of(case) is not None:
+        return
     with books.ledger().page(refund_id, books.fence(refund_id)) as page:
         page.append(
             "refund.assessed",
@@ -176,7 +181,8 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     ledger, refund_id = books.ledger(), case.refund_id
     if case.round > _MOST_ROUNDS:
         raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
-    if charges.holds_money(ledger, refund_id):
+    is_sent = effects.read(ledger, key_of(refund_id, PAYMENT_STEP)) is not None
+    if is_sent or charges.holds_money(ledger, refund_id):
         return True
     change = what_changed(case, assessment)
     if change is None:

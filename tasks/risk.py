@@ -6,7 +6,7 @@ from prefect import task
 from refunds.errors import SystemUnavailable
 from refunds.ledger import requests
 from refunds.models import Case, RiskFeatures
-from tasks import books, steps
+from tasks import books, rounds, steps
 
 _FEATURES = sa.text(
     "SELECT orders_total, orders_cancelled, spent_minor, refunded_minor FROM risk_features "
@@ -26,7 +26,7 @@ _FEATURES = sa.text(
 )
 async def load_risk(case: Case) -> RiskFeatures:
     """The customer's features, from the shop's history and from our own ledger."""
-    return read_risk(case)
+    return rounds.features_of(case) or read_risk(case)
 
 
 def read_risk(case: Case) -> RiskFeatures:

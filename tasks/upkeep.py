@@ -62,7 +62,8 @@ async def relaunch_lost() -> int:
         row
         for row in requests.unfinished(ledger, now - _FRESH_WAIT)
         if not leases.is_held(row, ledger)
-        and (now - row["updated_at"] > _QUIET or row["lease_holder"] is not None)
+        # A write in the future is of a clock that was set back since: it may be old.
+        and (abs(now - row["updated_at"]) > _QUIET or row["lease_holder"] is not None)
     ]
     relaunched = 0
     for row in await runs.lost(quiet):
@@ -72,6 +73,15 @@ async def relaunch_lost() -> int:
         await runs.launch(row["refund_id"], again=True)
         relaunched += 1
     return relaunched
+
+
+async def recover() -> int:
+    """What a worker does beside its runs: start again what a dead one left; returns how many.
+
+    It needs no run of its own to do so, which the dead one might still hold the only place for.
+    """
+    books.read_blocks()
+    return await relaunch_lost.fn()
 
 
 def _give_up(refund_id: str) -> None:

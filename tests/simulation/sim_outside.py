@@ -1,4 +1,4 @@
-"""The outside world with a memory: gateway, CRM, coupons, logistics, notices, and what goes wrong."""
+"""The outside world with a memory, and what goes wrong with it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ class Outside:
         if system == "gateway":
             return self._pay(request)
         self.acts[key] = self.acts.get(key, 0) + 1
-        *_, collection, rest = ("", *request["path"].removeprefix("/v1/").partition("/")[::2])
+        path: str = request["path"].removeprefix("/v1/")
+        collection, _, rest = path.partition("/")
         if rest:
             done = {"void": "void", "release": "released", "cancel": "cancelled"}
             return {"status": done[rest.partition("/")[2]]}
@@ -100,7 +101,9 @@ class Outside:
         if request["system"] == "gateway":
             if path != "/v1/refunds":
                 return dict(self.refunds[path.rpartition("/")[2]])
-            found = [r for r in self.refunds.values() if params.get("charge") in (None, r["charge"])]
+            found = [
+                r for r in self.refunds.values() if params.get("charge") in (None, r["charge"])
+            ]
             return {"data": [dict(refund) for refund in reversed(found)], "has_more": False}
         collection = path.rpartition("/")[2]
         made = self.made.get(f"{request['system']}/{collection}", [])

@@ -19,7 +19,7 @@ from prefect.states import Paused, Scheduled
 from tests.simulation.sim_actors import pause
 
 
-class Suspended(BaseException):  # noqa: N818 - Prefect's own Pause is a BaseException, too
+class Suspended(BaseException):
     """The run lies down; its process ends."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -103,7 +103,7 @@ class Story:
         self.steps += 1
         self.wiring.now += timedelta(milliseconds=20)
         self.wiring.step(actor)
-        sim_checks.at_any_time(self.wiring.engine, self.outside)
+        sim_checks.at_any_time(self.wiring.driver, self.outside)
         if actor.is_done:
             self.actors.remove(actor)
             self._ended(actor)
@@ -144,7 +144,9 @@ class Story:
     def _sweep(self) -> None:
         self._start("sweep", sweep_flow.fn())
 
-    def _decide(self, *, people: tuple[str, ...] = ("mia", "noa", "sam"), calm: bool = False) -> None:
+    def _decide(
+        self, *, people: tuple[str, ...] = ("mia", "noa", "sam"), calm: bool = False
+    ) -> None:
         """Somebody decides what is open."""
         wanted = self._refund_ids(schema.approvals, schema.approvals.c.status == "open")
         if not wanted:
@@ -323,13 +325,11 @@ class Story:
             self.wiring.now = max(self.wiring.now, due_at)
 
     def _help(self) -> None:
-        """By now only those wait that need a person, who comes the next day."""
+        """Those that need a person get one, the next day: keys are forgotten by then."""
         self.wiring.now += timedelta(hours=30)
         for refund_id in self._refund_ids(schema.refunds, schema.refunds.c.outcome.is_(None)):
-            row = requests.read(self.wiring.ledger(), refund_id)
-            if row["attention"] is None:
-                raise sim_checks.Violated(f"{refund_id} is stuck in {row['state']}")
-            self._start("resume", AsyncRefunds().resume(refund_id, person="lea"))
+            if requests.read(self.wiring.ledger(), refund_id)["attention"] is not None:
+                self._start("resume", AsyncRefunds().resume(refund_id, person="lea"))
         self._finish_all()
 
     def _finish_all(self) -> None:
@@ -392,6 +392,3 @@ class Story:
                         "INSERT INTO order_items VALUES (?, ?, 'Lamp', ?, ?)",
                         (order_id, item_id, price, line),
                     )
-
-
-Tell = Callable[[Tape], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""Chance on a tape: every choice of a story is a number, so that a story can be replayed and cut."""
+"""Chance on a tape: every choice is a number, so that a story can be replayed and cut."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def shrink(numbers: list[int], fails: Callable[[list[int]], bool], tries: int = 
         while start < len(numbers) and tries > 0:
             for calmer in (
                 numbers[:start] + numbers[start + width :],
-                numbers[:start] + [0] * len(numbers[start : start + width]) + numbers[start + width :],
+                numbers[:start]
+                + [0] * len(numbers[start : start + width])
+                + numbers[start + width :],
             ):
                 tries -= 1
                 if calmer != numbers and fails(calmer):

@@ -1,11 +1,11 @@
-"""The real flow, tasks and ledger, put on the simulation's clock, network, Prefect and processes."""
+"""The real flow, tasks and ledger on the simulation's clock, network, Prefect and processes."""
 
 from __future__ import annotations
 
 import inspect
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +19,8 @@ from prefect import Task
 import refunds.api as refunds_api
 import tasks.http
 from flows import waiting
+from refunds import deciding, policy_file
 from refunds import ledger as ledger_package
-from refunds import policy_file
 from refunds.ledger import Ledger, engine, leases
 from tasks import (
     books,
@@ -55,8 +55,9 @@ _SHOP_TABLES = (
     "CREATE TABLE payments (order_id, type, amount_minor, payment_method_id, charge_id, line_no)",
     "CREATE TABLE payment_methods (payment_method_id, source, customer_id)",
     "CREATE TABLE after_sales (record_id, order_id, kind, status, amount_minor, note)",
-    "CREATE TABLE risk_features (customer_id, currency, orders_total, orders_cancelled,"
-    " spent_minor, refunded_minor)",
+    """CREATE TABLE risk_features (
+        customer_id, currency, orders_total, orders_cancelled, spent_minor, refunded_minor
+    )""",
 )
 
 
@@ -85,6 +86,7 @@ class Wiring:
         with self.shop.begin() as connection:
             for table in _SHOP_TABLES:
                 connection.exec_driver_sql(table)
+        self.driver = _raw(self.engine)
         self._empty = [(each, _copy(each)) for each in (self.engine, self.shop)]
         self.skew: dict[str, timedelta] = {}
         self.processes: dict[str, Process] = {}
@@ -134,7 +136,7 @@ class Wiring:
     async def call(self, system: str, method: str, path: str, **given: Any) -> Any:
         """As `tasks.http.call`. Whoever is killed while it is on the wire does not stop it."""
         names = ("key", "json", "form", "params")
-        request = {"system": system, "method": method, "path": path}
+        request: dict[str, Any] = {"system": system, "method": method, "path": path}
         request |= {name: given.get(name) for name in names}
         fault = self.outside.fault()
         await pause(f"{system}: on its way")
@@ -158,12 +160,15 @@ class Wiring:
         assert self.actor is not None
         return f"{run_id}@{self.actor.process.place}"
 
-    def _may_be_alive(self, holder: str) -> bool:
-        """As the ledger's own: only a process of this host is known to be gone."""
-        place = holder.partition("@")[2]
-        if self.actor is None or place.split(":")[0] != self.actor.process.host:
-            return True
-        return self.processes[place].is_alive
+    def _is_local(self, holder: str) -> bool:
+        host = holder.partition("@")[2].split(":")[0]
+        return self.actor is not None and host == self.actor.process.host
+
+    def _is_alive(self, holder: str) -> bool:
+        return self.processes[holder.partition("@")[2]].is_alive
+
+    def _client(self) -> AbstractAsyncContextManager[Any]:
+        return self.prefect.client()
 
     async def _suspend(self, wait_for_input: Any = None, key: str = "") -> None:
         del wait_for_input
@@ -182,15 +187,17 @@ class Wiring:
             (tasks.http, "call", self.call),
             (effect, "asyncio", threads),
             (refunds_api, "asyncio", threads),
+            (deciding, "asyncio", threads),
             (records, "flow_run", run),
             (records, "acreate_markdown_artifact", _nothing),
-            (runs, "prefect", lambda: self.prefect.client()),
+            (runs, "prefect", self._client),
             (runs, "flow_run", run),
             (upkeep, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None)),
             (waiting, "FlowRunContext", SimpleNamespace(get=lambda: deployed)),
             (waiting, "asuspend_flow_run", self._suspend),
             (leases, "holder_of_this_process", self._holder),
-            (leases, "_may_be_alive", self._may_be_alive),
+            (leases, "_is_local", self._is_local),
+            (leases, "_is_alive", self._is_alive),
         ):
             patch.setattr(owner, name, value)
         for module in _TASK_MODULES:
@@ -222,8 +229,9 @@ class Step:
         task, results = self._task, self._wiring.prefect.results
         key = None
         if task.cache_key_fn is not None:
+            context: Any = SimpleNamespace(task=task)
             parameters = self._parameters.bind(*given, **named).arguments
-            key = task.cache_key_fn(SimpleNamespace(task=task), parameters)
+            key = task.cache_key_fn(context, parameters)
             if key in results:
                 return results[key]
         result = await self._tried(*given, **named)
@@ -234,8 +242,7 @@ class Step:
         return result
 
     async def _tried(self, *given: Any, **named: Any) -> Any:
-        retries = self._task.retries if isinstance(self._task.retries, int) else 0
-        for _ in range(retries):
+        for _ in range(self._task.retries):
             try:
                 return await self._task.fn(*given, **named)
             except Exception as error:
