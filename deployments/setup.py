@@ -70,9 +70,13 @@ async def set_up(settings: Settings) -> None:
 
 
 def _migrate(settings: Settings) -> None:
-    from refunds.ledger import migrate
+    """Bring the ledger to this version; refuse a version that cannot carry what waits in it."""
+    from deployments import carried
+    from refunds.ledger import migrate, open_ledger
 
     migrate(settings.ledger_database_url)
+    if broken := carried.broken(open_ledger(settings.ledger_database_url)):
+        raise SetUpFailed(carried.told(broken))
 
 
 # --- Blocks ---
