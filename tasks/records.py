@@ -59,7 +59,12 @@ async def open_refund(request: RefundRequest) -> Seat:
     lease = leases.take(books.ledger(), request.refund_id, str(flow_run.id))
     if lease.fence is not None:
         books.hold(request.refund_id, lease.fence)
-    return Seat(is_mine=lease.fence is not None, outcome=lease.outcome, held_by=lease.held_by)
+    return Seat(
+        is_mine=lease.fence is not None,
+        outcome=lease.outcome,
+        held_by=lease.held_by,
+        given_up=lease.given_up,
+    )
 
 
 def check_against_shop(wanted: list[RefundRequest]) -> None:

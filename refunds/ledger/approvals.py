@@ -102,11 +102,15 @@ def supersede(ledger: Ledger, refund_id: str, approval_id: str, why: str) -> Non
     """The facts changed: this approval counts no more, and the next round is due."""
     with ledger.page(refund_id) as page:
         current = questions.read(page.connection, refund_id)
-        if current is None or current.approval_id != approval_id:
-            return
-        if current.status not in (SUPERSEDED, str(Decision.EXPIRED), str(Decision.REJECTED)):
-            page.append("approval.superseded", {"approval_id": approval_id, "why": why})
-            _close(page, approval_id, SUPERSEDED)
+        if current is not None and current.approval_id == approval_id:
+            withdraw(page, current, why)
+
+
+def withdraw(page: Page, current: Standing, why: str) -> None:
+    """Take the question back, unless it ended without an approval."""
+    if current.status not in (SUPERSEDED, str(Decision.EXPIRED), str(Decision.REJECTED)):
+        page.append("approval.superseded", {"approval_id": current.approval_id, "why": why})
+        _close(page, current.approval_id, SUPERSEDED)
 
 
 def _note_refusal(page: Page, current: Standing | None, vote: Vote, why: str) -> None:
