@@ -213,16 +213,25 @@ class RiskFeatures(Value):
     other_refunds: int
 
 
+class Proposal(Value):
+    """A smaller amount that an approver proposed, in force in place of what was asked."""
+
+    asked_minor: AmountMinor
+    amount_minor: AmountMinor
+    proposed_by: str
+
+
 class Case(Value):
     """Everything the rules look at: plain facts, loaded once per round.
 
     `round` counts fresh looks at the world: 1 at first, one more whenever what was approved
-    turned out to have changed.
+    turned out to have changed. With a `proposal` the request's amount is the smaller one.
     """
 
     request: RefundRequest
     round: int
     order: Order | None
+    proposal: Proposal | None = None
     after_sales: tuple[AfterSale, ...] = ()
     rivals: tuple[Rival, ...] = ()
 
@@ -230,6 +239,11 @@ class Case(Value):
     def refund_id(self) -> str:
         """The refund this case is about."""
         return self.request.refund_id
+
+    @property
+    def asked_minor(self) -> int:
+        """The amount that was asked at first, in minor units."""
+        return self.proposal.asked_minor if self.proposal else self.request.amount_minor
 
     @property
     def charge(self) -> Charge | None:
@@ -307,11 +321,28 @@ class ApproverRules(Value):
     proposer_may_approve: bool = False
 
 
+class Level(Value):
+    """One level of the escalation chain in one question: who is asked, and until when.
+
+    `block` names the Prefect notification block its card goes through; empty is the inbox.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
+    audience: Name
+    until: datetime
+    block: str = ""
+
+    def __str__(self) -> str:
+        """Its name, as keys and waits have it."""
+        return self.name
+
+
 class ApprovalRequest(Value):
     """The exact thing a person is asked to approve.
 
     `digest` binds amount, currency, charge, destination, items, evidence and policy version.
-    `escalate_at` is when the next level is asked as well; `deadline` when the question expires.
+    Each of the `levels` is asked in turn, the earlier ones stay asked: `escalate_at` is when the
+    second one is, `deadline` when the question expires.
     """
 
     approval_id: str
@@ -323,6 +354,8 @@ class ApprovalRequest(Value):
     verified_needed: bool
     escalate_at: datetime
     deadline: datetime
+    levels: tuple[Level, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     rules: ApproverRules = ApproverRules()
 
 
@@ -367,13 +400,6 @@ class Seat(Value):
     is_mine: bool
     outcome: Outcome | None = None
     held_by: str | None = None
-
-
-class Level(StrEnum):
-    """Who is asked: the team first, its leads when the first deadline passes."""
-
-    TEAM = "team"
-    LEADS = "leads"
 
 
 class Answer(Value):
