@@ -1,70 +1,24 @@
 """The values everything else speaks in. Frozen, strict, JSON in and out."""
 
-import unicodedata
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from refunds import money
 from refunds.digests import digest
-
-# Longest customer message any door accepts, in characters. The longest real one in the
-# sample is below 2,000; ten times that leaves room and keeps a run's parameters far below
-# the 512 kB that Prefect's API accepts.
-MAX_MESSAGE_CHARACTERS = 20_000
-
-# What JSON keeps and a person may have typed: the three white-space controls.
-_ALLOWED_CONTROLS = frozenset("\n\r\t")
-
-# What breaks a line or turns its direction, so that a name reads as another one on a card:
-# the line and paragraph separators and the embedding, override and isolate marks of bidi.
-_MISLEADING_IN_A_LINE = frozenset(
-    "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+from refunds.values import (
+    MAX_MESSAGE_CHARACTERS,
+    AmountMinor,
+    Currency,
+    Name,
+    RefundId,
+    Sentence,
+    Value,
+    ZeroOrMoreMinor,
+    one_line,
+    plain_text,
 )
-
-
-def _plain_text(text: str) -> str:
-    for position, character in enumerate(text):
-        kind = unicodedata.category(character)
-        if kind == "Cs" or (kind == "Cc" and character not in _ALLOWED_CONTROLS):
-            raise ValueError(f"control character U+{ord(character):04X} at position {position}")
-    return text
-
-
-def _one_line(text: str) -> str:
-    _plain_text(text)
-    if text.strip() != text or any(c in text for c in _ALLOWED_CONTROLS):
-        raise ValueError("must be one line with no space at either end")
-    for position, character in enumerate(text):
-        if character in _MISLEADING_IN_A_LINE:
-            raise ValueError(f"misleading character U+{ord(character):04X} at position {position}")
-    return text
-
-
-def _currency(code: str) -> str:
-    if not money.is_currency(code):
-        raise ValueError(f"{code!r} is not an ISO 4217 currency code in upper case, such as USD")
-    return code
-
-
-Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
-Sentence = Annotated[str, Field(max_length=2_000), AfterValidator(_plain_text)]
-Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
-AmountMinor = Annotated[int, Field(strict=True, gt=0, le=money.MAX_AMOUNT_MINOR)]
-ZeroOrMoreMinor = Annotated[int, Field(strict=True, ge=0, le=money.MAX_AMOUNT_MINOR)]
-RefundId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Value(BaseModel):
-    """A frozen value; unknown fields are an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def plain(self) -> dict[str, Any]:
-        """The value as JSON types."""
-        return self.model_dump(mode="json")
 
 
 class Kind(StrEnum):
@@ -132,9 +86,9 @@ class RefundRequest(Value):
     refund_to: Name
     reason: Name
     message: Annotated[
-        str, Field(max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(_plain_text)
+        str, Field(max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(plain_text)
     ] = ""
-    requested_by: Annotated[str, Field(max_length=128), AfterValidator(_one_line)] = ""
+    requested_by: Annotated[str, Field(max_length=128), AfterValidator(one_line)] = ""
     goodwill_minor: ZeroOrMoreMinor = 0
 
     @property
@@ -289,23 +243,6 @@ class Assessment(Value):
     reasons: tuple[Reason, ...]
     policy_version: str
     opinion: Opinion | None = None
-
-
-class Origin(Value):
-    """From where something was done: the door, and what it knows of the other side."""
-
-    channel: str
-    ip: str = ""
-    user_agent: str = ""
-
-    @classmethod
-    def of(cls, channel: str, ip: str = "", user_agent: str = "") -> Self:
-        """An origin from what a client says of itself: unseen characters go, the rest is cut."""
-        return cls(
-            channel="".join(filter(str.isprintable, channel))[:32],
-            ip="".join(filter(str.isprintable, ip))[:64],
-            user_agent="".join(filter(str.isprintable, user_agent))[:256],
-        )
 
 
 class ApproverRules(Value):

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from refunds.digests import digest
 from refunds.errors import BadInput
-from refunds.models import Currency, Kind, Name, Sentence, ZeroOrMoreMinor
+from refunds.models import Kind
+from refunds.values import Currency, Name, Sentence, ZeroOrMoreMinor
 
 DEFAULT_POLICY_FILE = Path(__file__).with_name("policy.toml")
 

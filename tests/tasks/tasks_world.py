@@ -13,14 +13,7 @@ from prefect import Task
 
 from refunds.errors import StepRetryable
 from refunds.ledger import Ledger, charges, effects, leases, requests
-from refunds.models import (
-    ApprovalRequest,
-    Case,
-    Level,
-    Outcome,
-    Receipt,
-    RefundRequest,
-)
+from refunds.models import ApprovalRequest, Case, Level, Outcome, Receipt, RefundRequest
 from refunds.policy import binding_digest, bound_facts
 from sandbox.process import SandboxProcess
 from sandbox.testing import customer_record, order_record
