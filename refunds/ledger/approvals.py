@@ -8,6 +8,7 @@ from refunds.authority import folded, same_person
 from refunds.errors import NothingToDecide
 from refunds.ledger import questions, schema, voting, waits
 from refunds.ledger.book import Ledger, Page
+from refunds.ledger.inbox import Filters, Waiting, count_waiting, waiting_for
 from refunds.ledger.questions import OPEN, SUPERSEDED, URGENT, Standing
 from refunds.ledger.voting import MEANING, Choice, Ruling, Vote
 from refunds.models import ApprovalRequest, Decision, State
@@ -16,9 +17,12 @@ __all__ = [
     "OPEN",
     "SUPERSEDED",
     "Choice",
+    "Filters",
     "Standing",
     "Vote",
+    "Waiting",
     "asked",
+    "count_waiting",
     "decide",
     "escalate",
     "expire",
@@ -27,6 +31,7 @@ __all__ = [
     "same_person",
     "standing",
     "supersede",
+    "waiting_for",
 ]
 
 
@@ -51,7 +56,9 @@ def open_approval(ledger: Ledger, request: ApprovalRequest, requested_by: str, f
                     reasons=[reason.plain() for reason in request.reasons],
                     levels=[level.plain() for level in request.levels],
                     level=str(request.levels[0]) if request.levels else "",
+                    audiences="".join(f"|{level.audience}|" for level in request.levels),
                     rules=request.rules.plain(),
+                    limit_minor=request.rules.limit_minor,
                     requester_key=folded(requested_by),
                     customer_key=folded(page.row["customer_id"]),
                 )
