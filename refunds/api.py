@@ -139,13 +139,14 @@ class AsyncRefunds:
         channel: str = "api",
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
+        link: str | None = None,
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
-        `origin` says more of from where it came than `channel` does; `on_behalf_of` names who is
-        away and whose delegate decides. The door's channel says whether it knows who decides
-        (`verified_channels` of the policy). Raises UnknownRefund or one of the Conflicts, such as
-        DecisionLate, or DigestStale with what changed.
+        `origin` says more of from where it came than `channel` does, which says whether the door
+        knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
+        and whose delegate decides; `link` is the signed link that led here. Raises UnknownRefund
+        or one of the Conflicts, such as DecisionLate, or DigestStale with what changed.
         """
         vote = deciding.vote(
             choice,
@@ -154,6 +155,7 @@ class AsyncRefunds:
             digest=digest,
             origin=origin or Origin.of(channel),
             on_behalf_of=on_behalf_of,
+            link=link,
         )
         try:
             await deciding.decide(refund_id, vote)
@@ -262,6 +264,7 @@ class Refunds:
         channel: str = "api",
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
+        link: str | None = None,
     ) -> Status:
         """As `AsyncRefunds.decide`."""
         return asyncio.run(
@@ -274,6 +277,7 @@ class Refunds:
                 channel=channel,
                 origin=origin,
                 on_behalf_of=on_behalf_of,
+                link=link,
             )
         )
 

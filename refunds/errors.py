@@ -10,7 +10,8 @@ RefundError
 │   ├── DecisionConflict      it was decided otherwise, or you said otherwise
 │   ├── DecisionLate          the deadline has passed
 │   ├── DigestStale           what you saw is not what would be paid
-│   └── ApproverRefused       this person may not decide this refund
+│   ├── ApproverRefused       this person may not decide this refund
+│   └── LinkRefused           forged, expired, used, or somebody else's
 ├── LedgerRefusal             our own rules said no; nothing was sent
 │   ├── ChargeExhausted       the charge or the items are already spoken for
 │   ├── KeyReused             one key, two different requests: a bug, loudly
@@ -111,6 +112,10 @@ class DigestStale(Conflict):
 
 class ApproverRefused(Conflict):
     """This person may not decide this refund."""
+
+
+class LinkRefused(Conflict):
+    """A signed link that leads nowhere: forged, expired, used, or somebody else's."""
 
 
 class LedgerRefusal(RefundError):

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from refunds.authority import folded, same_person
 from refunds.errors import NothingToDecide
-from refunds.ledger import questions, schema, voting, waits
+from refunds.ledger import questions, schema, spent_links, voting, waits
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.inbox import Filters, Waiting, count_waiting, waiting_for
 from refunds.ledger.questions import OPEN, SUPERSEDED, URGENT, Standing
@@ -175,6 +175,8 @@ def _store(page: Page, current: Standing, vote: Vote, ruling: Ruling) -> None:
     page.connection.execute(
         schema.decisions.insert().values(**entry, decided_at=page.now, person_key=folded(person))
     )
+    if vote.link is not None:
+        spent_links.spend(page, vote.link)
     # What was seen is kept beside what was asked: a door that shows nothing sends no digest.
     told = {"digest": current.digest, "seen": vote.digest, "policy_version": current.policy_version}
     page.append("decision.recorded", {**entry, **told})
