@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Self
 
 from refunds import deciding, intake, policy, views
 from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
+    audit,
     effects,
     history,
     leases,
@@ -22,6 +23,7 @@ from refunds.origin import Origin
 from refunds.policy_file import Policy
 from refunds.settings import settings
 from refunds.values import Value
+from refunds.team import AsyncPeople, People
 from tasks import books, model, orders, records, risk, runs
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
@@ -60,7 +62,9 @@ class Assessed(Value):
 
 
 class AsyncRefunds:
-    """The engine's front door for asyncio programs."""
+    """The engine's front door for asyncio programs; `people` is who may decide."""
+
+    people = AsyncPeople()
 
     async def __aenter__(self) -> Self:
         """Bring the ledger's schema up to date."""
@@ -196,6 +200,12 @@ class AsyncRefunds:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
         return await asyncio.to_thread(history.read, books.ledger(), refund_id)
 
+    async def audit(self, since: datetime | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield every event of every refund and every change of people, with their digests."""
+        events = audit.export(books.ledger(), since)
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
+
     async def watch(self, refund_id: str) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they happen, until the refund is over. Raises UnknownRefund."""
         seen = 0
@@ -225,6 +235,8 @@ class AsyncRefunds:
 
 class Refunds:
     """The same front door for programs without an event loop."""
+
+    people = People()
 
     def __init__(self) -> None:
         """Open the ledger."""
@@ -288,6 +300,10 @@ class Refunds:
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""
         return asyncio.run(self._refunds.history(refund_id))
+
+    def audit(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """As `AsyncRefunds.audit`."""
+        return audit.export(books.ledger(), since)
 
     def watch(self, refund_id: str) -> Iterator[dict[str, Any]]:
         """As `AsyncRefunds.watch`."""
