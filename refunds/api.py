@@ -22,8 +22,8 @@ from refunds.models import Assessment, Case, RefundRequest, Rival, State, Verdic
 from refunds.origin import Origin
 from refunds.policy_file import Policy
 from refunds.settings import settings
-from refunds.values import Value
 from refunds.team import AsyncPeople, People
+from refunds.values import Value
 from tasks import books, model, orders, records, risk, runs
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
