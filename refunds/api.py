@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Self
 
 from refunds import deciding, intake, policy, views
 from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
     abandonment,
+    audit,
     effects,
     history,
     leases,
@@ -18,18 +19,12 @@ from refunds.ledger import (
     waits,
 )
 from refunds.ledger.approvals import Choice
-from refunds.models import (
-    Assessment,
-    Case,
-    Origin,
-    RefundRequest,
-    Rival,
-    State,
-    Value,
-    Verdict,
-)
+from refunds.models import Assessment, Case, RefundRequest, Rival, State, Verdict
+from refunds.origin import Origin
 from refunds.policy_file import Policy
 from refunds.settings import settings
+from refunds.team import AsyncPeople, People
+from refunds.values import Value
 from tasks import books, model, orders, records, risk, runs
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
@@ -68,7 +63,9 @@ class Assessed(Value):
 
 
 class AsyncRefunds:
-    """The engine's front door for asyncio programs."""
+    """The engine's front door for asyncio programs; `people` is who may decide."""
+
+    people = AsyncPeople()
 
     async def __aenter__(self) -> Self:
         """Bring the ledger's schema up to date."""
@@ -147,13 +144,14 @@ class AsyncRefunds:
         channel: str = "api",
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
+        link: str | None = None,
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
-        `origin` says more of from where it came than `channel` does; `on_behalf_of` names who is
-        away and whose delegate decides. The door's channel says whether it knows who decides
-        (`verified_channels` of the policy). Raises UnknownRefund or one of the Conflicts, such as
-        DecisionLate, or DigestStale with what changed.
+        `origin` says more of from where it came than `channel` does, which says whether the door
+        knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
+        and whose delegate decides; `link` is the signed link that led here. Raises UnknownRefund
+        or one of the Conflicts, such as DecisionLate, or DigestStale with what changed.
         """
         vote = deciding.vote(
             choice,
@@ -162,6 +160,7 @@ class AsyncRefunds:
             digest=digest,
             origin=origin or Origin.of(channel),
             on_behalf_of=on_behalf_of,
+            link=link,
         )
         try:
             await deciding.decide(refund_id, vote)
@@ -213,6 +212,12 @@ class AsyncRefunds:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
         return await asyncio.to_thread(history.read, books.ledger(), refund_id)
 
+    async def audit(self, since: datetime | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield every event of every refund and every change of people, with their digests."""
+        events = audit.export(books.ledger(), since)
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
+
     async def watch(self, refund_id: str) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they happen, until the refund is over. Raises UnknownRefund."""
         seen = 0
@@ -250,6 +255,8 @@ class AsyncRefunds:
 
 class Refunds:
     """The same front door for programs without an event loop."""
+
+    people = People()
 
     def __init__(self) -> None:
         """Open the ledger."""
@@ -289,6 +296,7 @@ class Refunds:
         channel: str = "api",
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
+        link: str | None = None,
     ) -> Status:
         """As `AsyncRefunds.decide`."""
         return asyncio.run(
@@ -301,6 +309,7 @@ class Refunds:
                 channel=channel,
                 origin=origin,
                 on_behalf_of=on_behalf_of,
+                link=link,
             )
         )
 
@@ -315,6 +324,10 @@ class Refunds:
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""
         return asyncio.run(self._refunds.history(refund_id))
+
+    def audit(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """As `AsyncRefunds.audit`."""
+        return audit.export(books.ledger(), since)
 
     def watch(self, refund_id: str) -> Iterator[dict[str, Any]]:
         """As `AsyncRefunds.watch`."""

@@ -11,7 +11,8 @@ RefundError
 │   ├── DecisionLate          the deadline has passed
 │   ├── DigestStale           what you saw is not what would be paid
 │   ├── CannotGiveUp          it is not stuck, or money may have moved
-│   └── ApproverRefused       this person may not decide this refund
+│   ├── ApproverRefused       this person may not decide this refund
+│   └── LinkRefused           forged, expired, used, or somebody else's
 ├── LedgerRefusal             our own rules said no; nothing was sent
 │   ├── ChargeExhausted       the charge or the items are already spoken for
 │   ├── KeyReused             one key, two different requests: a bug, loudly
@@ -116,6 +117,10 @@ class CannotGiveUp(Conflict):
 
 class ApproverRefused(Conflict):
     """This person may not decide this refund."""
+
+
+class LinkRefused(Conflict):
+    """A signed link that leads nowhere: forged, expired, used, or somebody else's."""
 
 
 class LedgerRefusal(RefundError):

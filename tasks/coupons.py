@@ -19,6 +19,7 @@ from tasks.json_systems import creation, receipt, receipt_of, undoing
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def issue_coupon(case: Case) -> Receipt:
     """Give the goodwill coupon that was asked for with the refund."""
     return receipt(await perform(coupon(case)))
@@ -34,6 +35,7 @@ async def issue_coupon(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
     path = f"/v1/coupons/{coupon.reference}/void"
@@ -50,6 +52,7 @@ async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def find_coupon(case: Case) -> Receipt | None:
     """The coupon of a refund that is given up, if it was issued."""
     return receipt_of(await found(coupon(case)))

@@ -19,6 +19,7 @@ from tasks.json_systems import creation, receipt, receipt_of, undoing
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def hold_shipment(case: Case) -> Receipt:
     """Keep a cancelled order in the warehouse."""
     return receipt(await perform(shipment_hold(case)))
@@ -34,6 +35,7 @@ async def hold_shipment(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
     path = f"/v1/holds/{hold.reference}/release"
@@ -52,6 +54,7 @@ async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def create_return_label(case: Case) -> Receipt:
     """Let the customer send the items back."""
     return receipt(await perform(return_label(case)))
@@ -67,6 +70,7 @@ async def create_return_label(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
     path = f"/v1/labels/{label.reference}/cancel"
@@ -87,6 +91,7 @@ async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def find_parcel(case: Case) -> Receipt | None:
     """What was done to the parcel of a refund that is given up: its hold or its label, if any."""
     action = shipment_hold(case) if case.request.kind is Kind.CANCEL else return_label(case)

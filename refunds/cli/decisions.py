@@ -31,6 +31,10 @@ def decide(  # noqa: PLR0917 - typer makes an option of each
         str | None,
         typer.Option(metavar="D", help="Of what you saw; refused when that has changed."),
     ] = None,
+    on_behalf_of: Annotated[
+        str | None,
+        typer.Option("--for", metavar="PERSON", help="Who is away and whose delegate decides."),
+    ] = None,
     as_json: output.AsJson = False,
 ) -> None:
     """Approve or reject a refund that waits for a person."""
@@ -42,7 +46,13 @@ def decide(  # noqa: PLR0917 - typer makes an option of each
     async def run() -> dict[str, Any]:
         async with AsyncRefunds() as refunds:
             return await refunds.decide(
-                known_id, choice.value, person=name, reason=why, digest=digest, channel="cli"
+                known_id,
+                choice.value,
+                person=name,
+                reason=why,
+                digest=digest,
+                channel="cli",
+                on_behalf_of=on_behalf_of,
             )
 
     looking.show_status(asyncio.run(run()), as_json=as_json)

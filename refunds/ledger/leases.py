@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
+from refunds.code_version import code_version
 from refunds.ledger import schema, waits
 from refunds.ledger.book import LEASE_SECONDS, Ledger, Page
 from refunds.models import Outcome, State
@@ -56,7 +57,9 @@ def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
             lease_holder=holder,
             lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS),
         )
-        page.append("run.took_over", {"run_id": run_id, "fence": fence})
+        page.append(
+            "run.took_over", {"run_id": run_id, "fence": fence, "code_version": code_version()}
+        )
         waits.pass_ended(page)
         if page.row["state"] in (State.RECEIVED, State.NEEDS_ATTENTION):
             page.enter(State.ASSESSING)

@@ -5,6 +5,7 @@ A wait is open until it `ended` (what was waited for is in the ledger), and done
 looks for waits that ended and were not passed.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -29,10 +30,12 @@ def open_wait(
     run_id: str,
     fence: int,
     due_at: datetime | None = None,
+    closing: Callable[[Page, int], None] = lambda _page, _openings: None,
 ) -> int:
     """Begin to wait and give the lease back; 0 when it is over already.
 
-    Otherwise the number of times this wait was begun: 1, 2, …
+    Otherwise the number of times this wait was begun: 1, 2, … `closing` is called with it as the
+    last thing that the runner may write.
     """
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, refund_id, name)
@@ -55,6 +58,7 @@ def open_wait(
             page.append("wait.started", {"name": name, "reason": reason, "due_at": due})
         else:
             _update(page.connection, refund_id, name, run_id=run_id, openings=openings)
+        closing(page, openings)
         page.change(lease_holder=None, lease_expires_at=None)
         return openings
 

@@ -121,5 +121,5 @@ async def test_the_program_in_the_readme_submits_a_refund_and_watches_it(
     assert (await world.work(request)).is_completed()
     printed = (await running).splitlines()
     assert printed[0].endswith("refund.submitted")
-    assert printed[-1].endswith("refund.concluded")
+    assert any(line.endswith("refund.concluded") for line in printed)
     world.assert_paid_once(request)
