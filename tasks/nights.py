@@ -30,9 +30,7 @@ async def next_chunk(cursor: str) -> list[str]:
     cache_policy=NO_CACHE,
     persist_result=False,
     # Starting a refund twice starts it once, so a chunk may be started again.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=300,
 )
 async def start_chunk(night: date, refund_ids: list[str]) -> str:
@@ -48,9 +46,7 @@ async def start_chunk(night: date, refund_ids: list[str]) -> str:
     cache_policy=NO_CACHE,
     persist_result=False,
     # The report carries the night's key, so sending it again shows it once.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=60,
 )
 async def close_night(night: date) -> dict[str, Any]:
