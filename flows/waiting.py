@@ -54,10 +54,16 @@ async def for_decision(
     answer = await cards.record_approval(case, approval, level)
     if not answer.begun:
         return answer
-    form = ApprovalForm.with_initial_data(
-        description=wording.form_text(approval, assessment, answer.refusals)
-    )
+    form = approval_form(approval, assessment, answer.refusals)
     return await hold(f"approval-{case.round}-{level}-{answer.begun}", form)
+
+
+def approval_form(
+    approval: ApprovalRequest, assessment: Assessment, refusals: tuple[str, ...] = ()
+) -> type[RunInput]:
+    """The form that Prefect shows, under every fact that is bound."""
+    text = wording.form_text(approval, assessment, refusals)
+    return ApprovalForm.with_initial_data(description=text)
 
 
 async def for_settlement(case: Case) -> Payment:

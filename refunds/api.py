@@ -15,7 +15,6 @@ from refunds.ledger import (
     history,
     leases,
     migrate,
-    nights,
     requests,
     waits,
 )
@@ -87,7 +86,7 @@ class AsyncRefunds:
     async def submit(
         self, wanted: Sequence[RefundRequest | dict[str, Any]], *, lane: str = "now"
     ) -> list[Submitted]:
-        """Take refund requests, all or none, and start their runs.
+        """Take refund requests, all or none, and start their runs: many at once share one.
 
         `lane="nightly"` leaves them to tonight's batch. Submitting again changes nothing. Raises
         BadInput (for example ContentConflict) before anything is stored.
@@ -96,13 +95,17 @@ class AsyncRefunds:
             raise BadInput(f"lane must be 'now' or 'nightly', not {lane!r}")
         taken = [_taken(request) for request in wanted]
         await asyncio.to_thread(records.check_against_shop, taken)
-        rows = await asyncio.to_thread(requests.submit, books.ledger(), taken, lane)
+        together_from = settings().batch_from if lane == "now" else None
+        rows = await asyncio.to_thread(
+            requests.submit, books.ledger(), taken, lane, together_from=together_from
+        )
+        carried_by = await self._launch_batches(rows)
         gate = asyncio.Semaphore(_LAUNCHES_AT_ONCE)
         is_away = False
 
         async def start(row: dict[str, Any]) -> Submitted:
             nonlocal is_away
-            run_id = row["run_id"]
+            run_id = row["run_id"] or carried_by.get(row["batch_id"])
             if run_id is None and row["lane"] == "now" and row["outcome"] is None:
                 async with gate:
                     # One failure is enough: the sweep starts the rest when Prefect is back.
@@ -186,7 +189,10 @@ class AsyncRefunds:
         _checked_person(person or "nobody", reason)
         await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
         open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
-        if open_waits:
+        if row["lane"] == "batch" and open_waits:
+            # A person does not wait for the batch: the refund gets a run of its own.
+            await runs.launch(refund_id, again=True)
+        elif open_waits:
             await self._wake(refund_id)
         elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
             await runs.launch(refund_id, again=True)
@@ -199,7 +205,7 @@ class AsyncRefunds:
         """
         run_id = await runs.launch_nightly(night)
         state = await runs.finished(run_id, _NIGHT_SECONDS)
-        found = await asyncio.to_thread(nights.latest, books.ledger(), night)
+        found = await asyncio.to_thread(views.night, books.ledger(), night)
         return {"run_id": run_id, "run_state": state, **(found or {})}
 
     async def history(self, refund_id: str) -> Events:
@@ -218,6 +224,20 @@ class AsyncRefunds:
             if row["outcome"] is not None:
                 return
             await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _launch_batches(self, rows: Statuses) -> dict[str, str | None]:
+        """Start the run of each batch among these rows that has none; run ids by batch."""
+        without_run = {
+            row["batch_id"] for row in rows if row["lane"] == "batch" and row["run_id"] is None
+        }
+        started: dict[str, str | None] = {}
+        for batch_id in sorted(without_run):
+            try:
+                started[batch_id] = await runs.launch_batch(batch_id)
+            except SystemUnavailable:
+                # The requests are safe in the ledger; the sweep starts it when Prefect is back.
+                started[batch_id] = None
+        return started
 
     async def _launch(self, refund_id: str) -> str | None:
         try:

@@ -32,7 +32,7 @@ async def send_card(
     case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level
 ) -> Receipt:
     """Tell the approvers of one level what they are asked, with a link to the place to answer."""
-    return receipt(await perform(card(case, assessment, approval, level)))
+    return receipt(await perform(card(case, assessment, approval, level, str(flow_run.id))))
 
 
 @task(
@@ -94,8 +94,10 @@ async def _hand_in_answers(case: Case) -> Any:
             yield str(refusal)
 
 
-def card(case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level) -> Action:
-    """The card for the approvers of one level."""
+def card(
+    case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level, run_id: str
+) -> Action:
+    """The card for the approvers of one level, with a link to the run that waits for them."""
     rule = books.policy().approval
     to = rule.approvers if level is Level.TEAM else rule.escalate_to
     reasons = [reason.plain() for reason in assessment.reasons]
@@ -111,7 +113,7 @@ def card(case: Case, assessment: Assessment, approval: ApprovalRequest, level: L
             "subject": wording.card_subject(case, level),
             "body": wording.facts_markdown(approval.facts, reasons, approval.digest)
             + f"\n\nAnswer by {approval.deadline:%Y-%m-%d %H:%M} UTC.",
-            "link": f"{settings().prefect_url}/v2/runs/flow-run/{flow_run.id}",
+            "link": f"{settings().prefect_url}/v2/runs/flow-run/{run_id}",
         },
         id_field="message_id",
         attempt=f"{case.round}:{level}",

@@ -35,8 +35,7 @@ async def issue_coupon(case: Case) -> Receipt:
 )
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
-    path = f"/v1/coupons/{coupon.reference}/void"
-    return receipt(await perform(undoing(case.refund_id, "void_coupon", "coupons", path, "void")))
+    return receipt(await perform(voiding(case, coupon)))
 
 
 def coupon(case: Case) -> Action:
@@ -51,3 +50,9 @@ def coupon(case: Case) -> Action:
     return creation(
         case.refund_id, "issue_coupon", "coupons", "coupons", body, id_field="coupon_id"
     )
+
+
+def voiding(case: Case, coupon: Receipt) -> Action:
+    """The end of a coupon."""
+    path = f"/v1/coupons/{coupon.reference}/void"
+    return undoing(case.refund_id, "void_coupon", "coupons", path, "void")

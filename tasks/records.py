@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from refunds import wording
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import approvals, charges, history, leases, requests, waits
+from refunds.ledger import Page, approvals, charges, history, leases, requests, waits
 from refunds.ledger.effects import key_of
 from refunds.models import (
     ApprovalRequest,
@@ -28,7 +28,7 @@ from refunds.policy_file import Policy
 from tasks import books, orders, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
-_MOST_ROUNDS = 20
+MOST_ROUNDS = 20
 
 # Enough wrong requests in one message to see what is wrong with all of them.
 _NAMED = 20
@@ -100,21 +100,8 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     """Write the verdict and its reasons to the ledger, and the facts to the run's page."""
     refund_id = case.refund_id
     with books.ledger().page(refund_id, books.fence(refund_id)) as page:
-        page.append(
-            "refund.assessed",
-            {
-                "round": case.round,
-                "assessment": assessment.plain(),
-                "order": case.order.plain() if case.order else None,
-                "after_sales": [record.plain() for record in case.after_sales],
-                "rivals": [rival.plain() for rival in case.rivals],
-                "risk": risk.plain(),
-            },
-        )
-        reasons = [reason.plain() for reason in assessment.reasons]
-        page.change(verdict=str(assessment.verdict), reasons=reasons)
-        if assessment.verdict is Verdict.APPROVE:
-            page.enter(State.APPROVED)
+        write_assessment(page, case, assessment, risk)
+    reasons = [reason.plain() for reason in assessment.reasons]
     facts = bound_facts(case, assessment.opinion, assessment.policy_version)
     await acreate_markdown_artifact(
         key="refund-facts",
@@ -122,6 +109,25 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
         + wording.facts_markdown(facts, reasons, binding_digest(facts)),
         description=f"{refund_id}: {assessment.verdict}",
     )
+
+
+def write_assessment(page: Page, case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
+    """The verdict, its reasons, and every fact that it was reached by."""
+    page.append(
+        "refund.assessed",
+        {
+            "round": case.round,
+            "assessment": assessment.plain(),
+            "order": case.order.plain() if case.order else None,
+            "after_sales": [record.plain() for record in case.after_sales],
+            "rivals": [rival.plain() for rival in case.rivals],
+            "risk": risk.plain(),
+        },
+    )
+    reasons = [reason.plain() for reason in assessment.reasons]
+    page.change(verdict=str(assessment.verdict), reasons=reasons)
+    if assessment.verdict is Verdict.APPROVE:
+        page.enter(State.APPROVED)
 
 
 @task(
@@ -172,8 +178,8 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     approval counts no more and the refund is assessed again.
     """
     ledger, refund_id = books.ledger(), case.refund_id
-    if case.round > _MOST_ROUNDS:
-        raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
+    if case.round > MOST_ROUNDS:
+        raise NeedsAttention(f"{refund_id} changed {MOST_ROUNDS} times while it was decided")
     if charges.holds_money(ledger, refund_id):
         return True
     change = what_changed(case, assessment)
@@ -201,7 +207,11 @@ def what_changed(case: Case, assessment: Assessment) -> str | None:
 def difference(then: dict[str, object], request: RefundRequest, round_number: int) -> str | None:
     """Which bound facts differ now from `then`, by name, or None."""
     fresh = orders.with_after_sales(orders.read_case(request, round_number))
-    now = bound_facts(fresh, None, books.policy().full_version)
+    return changed_facts(then, bound_facts(fresh, None, books.policy().full_version))
+
+
+def changed_facts(then: dict[str, object], now: dict[str, object]) -> str | None:
+    """Which bound facts differ, by name, or None; an opinion is not a fact of the world."""
     names = [name for name in now if name != "opinion" and now[name] != then.get(name)]
     return f"changed since it was assessed: {', '.join(names)}" if names else None
 
@@ -217,13 +227,18 @@ async def write_audit(case: Case, outcome: Outcome, why: str) -> Outcome:
     """Close the refund's books: outcome, reason, and the lease given back."""
     ledger, refund_id = books.ledger(), case.refund_id
     with ledger.page(refund_id, books.fence(refund_id)) as page:
-        if page.row["outcome"] is None:
-            page.append("refund.concluded", {"outcome": str(outcome), "why": why})
-            page.enter(State.COMPLETED)
-            page.change(outcome=str(outcome), completed_at=page.now, attention=None)
-        page.change(lease_holder=None, lease_expires_at=None)
+        close_books(page, outcome, why)
     books.let_go(refund_id)
     return outcome
+
+
+def close_books(page: Page, outcome: Outcome, why: str) -> None:
+    """The end of a refund on its page."""
+    if page.row["outcome"] is None:
+        page.append("refund.concluded", {"outcome": str(outcome), "why": why})
+        page.enter(State.COMPLETED)
+        page.change(outcome=str(outcome), completed_at=page.now, attention=None)
+    page.change(lease_holder=None, lease_expires_at=None)
 
 
 def enter_syncing(refund_id: str) -> None:
