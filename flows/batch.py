@@ -46,7 +46,12 @@ async def carry(chunk: Chunk) -> None:
         await assessing.record_assessments(chunk)
         by_verdict(chunk)
         await assessing.reserve_money(chunk)
-    await asides.ask_people(chunk, waiting.approval_form)
+    # Prefect makes runs slower than money moves: nobody waits for the other.
+    await batches.side_by_side(asides.ask_people(chunk, waiting.approval_form), finish(chunk))
+
+
+async def finish(chunk: Chunk) -> None:
+    """Pay what is to be paid and tell everybody how it ended."""
     await pay(chunk)
     await conclude(chunk)
 

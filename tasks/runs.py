@@ -18,10 +18,10 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed, Running, Scheduled
 
 from refunds.errors import SystemUnavailable
-from refunds.ledger import Ledger, batches, leases, requests, waits
+from refunds.ledger import Page, batches, leases, requests, storage, waits
 from refunds.models import RefundRequest
 from refunds.settings import settings
-from tasks import books
+from tasks import books, found_before
 
 REFUND_DEPLOYMENT = "refund/refund"
 BATCH_DEPLOYMENT = "batch/batch"
@@ -70,7 +70,10 @@ async def launch(refund_id: str, *, again: bool = False) -> str:
         raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
     if again and row["run_id"] is not None:
         await _retire(row["run_id"], str(run.id))
-    return _own(ledger, refund_id, str(run.id), number, replaces=row["run_id"])
+    found = found_before.results(ledger, request) if row["batch_id"] else {}
+    with ledger.page(refund_id) as page:
+        storage.keep(page.connection, found, page.now)
+        return _own(page, str(run.id), number, replaces=row["run_id"])
 
 
 def idempotency_key(name: str, number: int) -> str:
@@ -141,13 +144,12 @@ async def _retire(old_run_id: str, new_run_id: str) -> None:
                 await client.set_flow_run_state(run.id, taken_over)
 
 
-def _own(ledger: Ledger, refund_id: str, run_id: str, number: int, *, replaces: str | None) -> str:
+def _own(page: Page, run_id: str, number: int, *, replaces: str | None) -> str:
     """Make the run the refund's own, unless another one came before it; returns the owner."""
-    with ledger.page(refund_id) as page:
-        is_first = page.row["run_number"] < number and page.row["run_id"] in (replaces, run_id)
-        if is_first and page.row["outcome"] is None:
-            leases.assign(page, run_id, number)
-        return str(page.row["run_id"])
+    is_first = page.row["run_number"] < number and page.row["run_id"] in (replaces, run_id)
+    if is_first and page.row["outcome"] is None:
+        leases.assign(page, run_id, number)
+    return str(page.row["run_id"])
 
 
 async def wake(refund_id: str) -> bool:

@@ -14,10 +14,10 @@ from prefect.input import RunInput
 
 from refunds import wording
 from refunds.errors import StaleRunner, StepRetryable
-from refunds.ledger import Ledger, effects, leases, waits
+from refunds.ledger import Ledger, effects, leases, storage, waits
 from refunds.ledger.effects import PAYMENT_STEP, key_of
 from refunds.models import ApprovalRequest, Assessment, Level, State
-from tasks import books, cards, payments, records
+from tasks import books, cards, found_before, payments, records
 from tasks.batch import own_runs
 from tasks.batch.chunk import Chunk, Road, Turn
 from tasks.batch.performing import perform
@@ -138,7 +138,9 @@ def _begin_to_wait(
     ledger: Ledger, road: Road, wait: str, due_at: datetime | None, attention: str | None
 ) -> None:
     """The refund's own run, its wait and the lease given back: all of it or nothing."""
+    found = found_before.results(ledger, road.request)
     with ledger.page(road.refund_id, road.fence) as page:
+        storage.keep(page.connection, found, page.now)
         if attention is not None:
             page.append("attention.needed", {"why": attention})
             page.change(attention=attention)

@@ -107,12 +107,12 @@ async def reserve_money(chunk: Chunk) -> int:
 async def _go_on(roads: Sequence[Road]) -> None:
     """Where an earlier run has assessed already, its facts and its verdict stand."""
     begun = [road.request for road in roads if road.was_assessed]
-    known = await asyncio.to_thread(assessed.latest, books.ledger(), begun) if begun else {}
+    known = await asyncio.to_thread(assessed.rounds, books.ledger(), begun) if begun else {}
     for road in roads:
-        before = known.get(road.refund_id)
         road.was_assessed = False
-        if before is None:
+        if not known.get(road.refund_id):
             continue
+        before = known[road.refund_id][-1]
         if not before.is_open:
             road.round = before.case.round + 1
             continue

@@ -1,9 +1,10 @@
 """The batch itself: taken by one run, worked off chunk by chunk, closed with a report."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import date
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -55,6 +56,13 @@ async def advance(chunk: Chunk) -> str:
 async def close_batch(batch: Batch) -> None:
     """Close the batch and give its lease back."""
     await write(batches.finish, batch, None)
+
+
+async def side_by_side(*works: Coroutine[Any, Any, Any]) -> None:
+    """Let these go on at the same time; returns when all have ended."""
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work)
 
 
 @asynccontextmanager

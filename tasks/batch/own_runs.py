@@ -62,7 +62,7 @@ async def _create(client: PrefectClient, deployment_id: UUID, road: Road, sleepe
     state: State[Any] = Suspended(pause_key=sleeper.key)
     keyset = keyset_from_paused_state(state)
     if sleeper.form is not None:
-        state.state_details.run_input_keyset = {**keyset}
+        state.state_details.run_input_keyset = {str(part): key for part, key in keyset.items()}
     run = await client.create_flow_run_from_deployment(
         deployment_id,
         parameters={"request": road.request.plain()},
