@@ -278,7 +278,7 @@ def to_launch(ledger: Ledger) -> list[Batch]:
     called_back = (
         sa.exists()
         .where(refund.batch_id == batch.batch_id, refund.lane == "batch", refund.outcome.is_(None))
-        .where(~_waits(refund))
+        .where(~_waits(refund), refund.given_up.is_(None))
     )
     query = (
         sa.select(schema.batches)
@@ -296,7 +296,9 @@ def _ready(batch: Batch) -> Any:
     return (
         sa.select(row.refund_id)
         .where(row.batch_id == batch.members_of, row.lane == "batch", row.outcome.is_(None))
-        .where(row.refund_id > batch.cursor, *_in_range(batch), ~_waits(row))
+        # What a person gave up is undone by a run of its own.
+        .where(row.refund_id > batch.cursor, row.given_up.is_(None))
+        .where(*_in_range(batch), ~_waits(row))
         .order_by(row.refund_id)
     )
 

@@ -43,7 +43,11 @@ def take(ledger: Ledger, refund_ids: Sequence[str], run_id: str) -> Rows:
         linked = _linked(pages, run_id)
         passed = _ended_waits(pages)
         for refund_id, page in pages.mine.items():
-            if page.row["outcome"] is not None or page.row["lane"] != "batch":
+            if (
+                page.row["outcome"] is not None
+                or page.row["lane"] != "batch"
+                or page.row["given_up"]
+            ):
                 continue
             if leases.held_by_another(page, holder):
                 continue

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
+from refunds.code_version import code_version
 from refunds.ledger import schema, waits
 from refunds.ledger.book import LEASE_SECONDS, Ledger, Page
 from refunds.models import Outcome, State
@@ -19,12 +20,13 @@ class Lease:
     """What a run found when it asked for the refund.
 
     `fence` is its number when the refund is its own, None when it is not; then `outcome` says
-    how the refund ended, or `held_by` which run has it.
+    how the refund ended, or `held_by` which run has it. `given_up` says who gave the refund up.
     """
 
     fence: int | None
     outcome: Outcome | None
     held_by: str | None
+    given_up: str | None = None
 
 
 def holder_of_this_process(run_id: str) -> str:
@@ -52,7 +54,7 @@ def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
         fence = hand_over(page, run_id, holder)
         waits.pass_ended(page)
         begin_to_assess(page)
-        return Lease(fence, None, None)
+        return Lease(fence, None, None, page.row["given_up"])
 
 
 def hand_over(page: Page, run_id: str, holder: str) -> int:
@@ -63,7 +65,7 @@ def hand_over(page: Page, run_id: str, holder: str) -> int:
         lease_holder=holder,
         lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS),
     )
-    page.append("run.took_over", {"run_id": run_id, "fence": fence})
+    page.append("run.took_over", {"run_id": run_id, "fence": fence, "code_version": code_version()})
     return fence
 
 

@@ -93,7 +93,7 @@ def counts(ledger: Ledger) -> dict[str, int]:
 
 
 def unfinished(ledger: Ledger, waits_since: datetime) -> list[dict[str, Any]]:
-    """Refunds of the "now" lane that are not over and that some run should be carrying on.
+    """Refunds that are not over and that a run of their own should be carrying on.
 
     Left out are those that wait, unless they began to wait after `waits_since`: a run that died
     while it lay down to sleep is found here.
@@ -107,7 +107,8 @@ def unfinished(ledger: Ledger, waits_since: datetime) -> list[dict[str, Any]]:
     )
     query = (
         sa.select(schema.refunds)
-        .where(row.outcome.is_(None), row.lane == "now", ~asleep)
+        .where(row.outcome.is_(None), ~asleep)
+        .where(sa.or_(row.lane == "now", row.given_up.is_not(None)))
         .order_by(row.refund_id)
     )
     with ledger.reading() as connection:

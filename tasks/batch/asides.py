@@ -12,19 +12,18 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.input import RunInput
 
-from refunds import wording
+from refunds import asking, wording
 from refunds.errors import StaleRunner, StepRetryable
-from refunds.ledger import Ledger, effects, leases, storage, waits
+from refunds.ledger import Ledger, approvals, effects, leases, storage, waits
 from refunds.ledger.effects import PAYMENT_STEP, key_of
-from refunds.models import ApprovalRequest, Assessment, Level, State
-from tasks import books, cards, found_before, payments, records
+from refunds.models import ApprovalRequest, Level, State
+from tasks import books, cards, found_before, payments
 from tasks.batch import own_runs
 from tasks.batch.chunk import Chunk, Road, Turn
 from tasks.batch.performing import perform
 from tasks.batch.writer import write
-from tasks.effect import Action
 
-Form = Callable[[ApprovalRequest, Assessment], type[RunInput]]
+Form = Callable[[ApprovalRequest], type[RunInput]]
 
 
 @task(name="ask_people", cache_policy=NO_CACHE, persist_result=False)
@@ -32,21 +31,18 @@ async def ask_people(chunk: Chunk, form: Form) -> int:
     """Put each question to the team: approval, a suspended run of its own, card; how many."""
     roads = chunk.at(Turn.ASK)
     for road in roads:
-        books.hold(road.refund_id, road.fence)
         try:
-            road.approval = await records.request_approval.fn(
-                road.case, road.assessment, road.rules
-            )
+            road.approval = await write(_request_approval, road)
         except StaleRunner:
             chunk.drop_stale([road.refund_id])
     asked = chunk.at(Turn.ASK)
     await own_runs.create(asked, lambda road: _sleeper(road, form))
     ready = [road for road in asked if road.own_run_id is not None]
-    sent = await perform(ready, _card)
+    sent = await perform(ready, lambda road: cards.card(_asked(road), _first_level(road)))
     for road in ready:
-        if road.refund_id in sent.effects and road.approval is not None:
-            name = f"approval-{road.round}-{Level.TEAM}"
-            await _lie_down(road, name, road.approval.escalate_at)
+        if road.refund_id in sent.effects:
+            level = _first_level(road)
+            await _lie_down(road, f"approval-{road.round}-{level}", level.until)
     await put_aside(chunk, sent.errors)
     _leave_for_later(road for road in asked if road.own_run_id is None)
     return len(roads)
@@ -106,20 +102,31 @@ def _leave_for_later(roads: Iterable[Road]) -> None:
         road.leave("Prefect could not be reached for a run of its own")
 
 
-def _card(road: Road) -> Action:
-    if road.approval is None or road.own_run_id is None:
-        raise AssertionError("a card needs a question and a run")
-    return cards.card(road.case, road.assessment, road.approval, Level.TEAM, road.own_run_id)
+def _request_approval(ledger: Ledger, road: Road) -> ApprovalRequest:
+    """As the single chain's step: a question that was put already stays as it was."""
+    asked = approvals.asked(ledger, road.refund_id, road.round)
+    approval = asked or asking.question(road.case, road.assessment, road.rules, ledger.clock())
+    approvals.open_approval(ledger, approval, road.request.requester, road.fence)
+    return approval
+
+
+def _asked(road: Road) -> ApprovalRequest:
+    if road.approval is None:
+        raise AssertionError("nothing was asked")
+    return road.approval
+
+
+def _first_level(road: Road) -> Level:
+    return _asked(road).levels[0]
 
 
 def _sleeper(road: Road, form: Form) -> own_runs.Sleeper:
-    if road.approval is None:
-        raise AssertionError("nothing was asked")
+    level = _first_level(road)
     return own_runs.Sleeper(
-        f"approval-{road.round}-{Level.TEAM}-1",
+        f"approval-{road.round}-{level}-1",
         name=wording.run_name(road.case),
-        tags=("approval", Level.TEAM),
-        form=form(road.approval, road.assessment),
+        tags=("approval", str(level)),
+        form=form(_asked(road)),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from refunds.differences import changes_between
 from refunds.errors import BadInput, NeedsAttention, RefundError
 from refunds.ledger import Ledger, Page, approvals, assessed, charges, grouped, history
 from refunds.ledger.effects import key_of
@@ -142,9 +143,9 @@ def _changes(roads: Sequence[Road]) -> dict[str, str]:
     for road in open_:
         assessment = road.assessment
         then = bound_facts(road.case, assessment.opinion, assessment.policy_version)
-        change = records.changed_facts(then, bound_facts(cases[road.refund_id], None, version))
-        if change is not None:
-            changes[road.refund_id] = change
+        found = changes_between(then, bound_facts(cases[road.refund_id], None, version))
+        if found:
+            changes[road.refund_id] = records.because_of(found)
     return changes
 
 
