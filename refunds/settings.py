@@ -24,6 +24,12 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1024, le=65_000)] = 4200
     policy: Path | None = None
 
+    # How long a night's batch may take, in hours: begun at two, it is through before work begins.
+    night_hours: Annotated[int, Field(ge=1, le=24)] = 6
+    # So many new requests at once are carried together by one run; fewer get a run each, which
+    # is quicker for a single one.
+    batch_from: Annotated[int, Field(ge=2)] = 10
+
     ledger_url: SecretStr = SecretStr("")
     shop_url: SecretStr = SecretStr("")
     prefect_database_url: SecretStr = SecretStr("")
