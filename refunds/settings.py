@@ -12,7 +12,11 @@ from typing import Annotated
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from refunds import home_secrets
 from refunds.errors import BadInput
+
+# What `REFUNDS_PREFECT_AUTH` says where nobody is to be asked for a password.
+_OPEN = "off"
 
 
 class Settings(BaseSettings):
@@ -27,6 +31,9 @@ class Settings(BaseSettings):
     ledger_url: SecretStr = SecretStr("")
     shop_url: SecretStr = SecretStr("")
     prefect_database_url: SecretStr = SecretStr("")
+    # What the embedded Prefect API asks for, as `user:password`. Empty: what `refunds up` made
+    # for this home; `off`: nothing.
+    prefect_auth: SecretStr = SecretStr("")
 
     gateway_url: str = ""
     crm_url: str = ""
@@ -55,6 +62,37 @@ class Settings(BaseSettings):
     def prefect_api_url(self) -> str:
         """The Prefect API in use: `PREFECT_API_URL` where it is set, else the embedded one."""
         return os.environ.get("PREFECT_API_URL") or f"{self.prefect_url}/api"
+
+    @property
+    def prefect_auth_file(self) -> Path:
+        """Where this home keeps what its Prefect API asks for."""
+        return self.home_dir / "prefect-auth"
+
+    @property
+    def embedded_auth_string(self) -> str:
+        """`user:password` of the embedded Prefect API; empty when it asks for nothing."""
+        given = self.prefect_auth.get_secret_value()
+        if given == _OPEN:
+            return ""
+        # Prefect's own name for it counts as well.
+        given = given or os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "")
+        return given or home_secrets.kept(self.prefect_auth_file)
+
+    @property
+    def prefect_auth_string(self) -> str:
+        """`user:password` for the Prefect API in use; another server never gets this home's."""
+        given = os.environ.get("PREFECT_API_AUTH_STRING")
+        if given is not None:
+            return given
+        is_ours = self.prefect_api_url.rstrip("/") == f"{self.prefect_url}/api"
+        return self.embedded_auth_string if is_ours else ""
+
+    def make_prefect_auth(self) -> None:
+        """Make what the embedded Prefect API asks for, unless it is given, known or off."""
+        if not self.embedded_auth_string and self.prefect_auth.get_secret_value() != _OPEN:
+            home_secrets.keep(
+                self.prefect_auth_file, lambda: f"refunds:{home_secrets.random_text()}"
+            )
 
     @property
     def service_url(self) -> str:
