@@ -50,6 +50,12 @@ def read(ledger: Ledger, refund_id: str) -> dict[str, Any]:
     return rows[refund_id]
 
 
+def is_known(ledger: Ledger, refund_id: str) -> bool:
+    """Whether a request with this id was ever taken."""
+    with ledger.reading() as connection:
+        return refund_id in _known(connection, [refund_id])
+
+
 def listed(
     ledger: Ledger, state: State | None = None, after: str = "", limit: int = 100_000
 ) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ from refunds.errors import BadInput
 from refunds.ledger.access import accounts, api_keys, rates, schema, sessions
 from refunds.ledger.access.api_keys import Scope
 from refunds.ledger.access.rates import Rate
-from refunds.ledger.access.sessions import Origin
+from refunds.models import Origin
 from tests.ledger.ledger_desk import Desk
 
 PASSWORD = "correct horse battery"
-HERE = Origin(address="192.0.2.7", user_agent="Firefox")
+HERE = Origin(channel="service", ip="192.0.2.7", user_agent="Firefox")
 
 
 def rows(desk: Desk, table: sa.Table) -> list[dict[str, Any]]:

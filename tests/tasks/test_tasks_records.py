@@ -69,6 +69,19 @@ def test_a_shop_that_cannot_be_read_is_unavailable(
         world.run(risk.load_risk.fn(case))
 
 
+def test_a_known_refund_goes_on_while_the_shop_is_away_and_a_new_one_is_not_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known, new = world.running().request, world.request()
+    monkeypatch.setenv("REFUNDS_SHOP_URL", f"sqlite:///{tmp_path}/nowhere/shop.db")
+    settings.cache_clear()
+    books._engine.cache_clear()
+    assert world.run(records.open_refund.fn(known)).outcome is None
+    with pytest.raises(SystemUnavailable, match="cannot be read"):
+        world.run(records.open_refund.fn(new))
+    assert not requests.is_known(world.ledger, new.refund_id)
+
+
 def test_risk_counts_the_customers_other_refunds(world: World) -> None:
     before = world.run(risk.load_risk.fn(world.running())).other_refunds
     assert world.run(risk.load_risk.fn(world.running())).other_refunds == before + 1

@@ -32,7 +32,7 @@ sessions = sa.Table(
     # password or oidc
     sa.Column("how", sa.String(16), nullable=False),
     sa.Column("address", sa.String(64), nullable=False),
-    sa.Column("user_agent", sa.String(255), nullable=False),
+    sa.Column("user_agent", sa.String(256), nullable=False),
     sa.Column("opened_at", UtcDateTime, nullable=False),
     sa.Column("seen_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False, index=True),

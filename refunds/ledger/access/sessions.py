@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from refunds import home_secrets
 from refunds.ledger.access import schema
 from refunds.ledger.book import Ledger
+from refunds.models import Origin
 
 # A working day; whoever comes back tomorrow signs in again.
 _LONGEST = timedelta(hours=12)
@@ -21,18 +22,6 @@ _IDLE = timedelta(hours=1)
 _NOTE_EVERY = timedelta(minutes=1)
 
 How = Literal["password", "oidc"]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a request comes from: the address and what the browser calls itself."""
-
-    address: str
-    user_agent: str
-
-    def plain(self) -> dict[str, str]:
-        """As JSON types."""
-        return {"address": self.address, "user_agent": self.user_agent}
 
 
 @dataclass(frozen=True)
@@ -68,8 +57,8 @@ def open_session(
                 person_id=person_id,
                 form_token=home_secrets.random_text(),
                 how=how,
-                address=origin.address[:64],
-                user_agent=origin.user_agent[:255],
+                address=origin.ip,
+                user_agent=origin.user_agent,
                 opened_at=now,
                 seen_at=now,
                 expires_at=now + _LONGEST,

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0001"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.Column("form_token", sa.String(length=64), nullable=False),
         sa.Column("how", sa.String(length=16), nullable=False),
         sa.Column("address", sa.String(length=64), nullable=False),
-        sa.Column("user_agent", sa.String(length=255), nullable=False),
+        sa.Column("user_agent", sa.String(length=256), nullable=False),
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
