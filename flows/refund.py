@@ -13,7 +13,6 @@ from refunds.models import (
     Case,
     Decision,
     Kind,
-    Level,
     Outcome,
     PaymentStatus,
     Receipt,
@@ -92,11 +91,11 @@ async def chain(request: RefundRequest) -> Outcome:
 
 
 async def ask_a_person(case: Case, assessment: Assessment, rules: Policy) -> Decision | None:
-    """Ask the team, then its leads too; None when the facts changed while they were asked."""
+    """Ask the team, then each further level too; None when the facts changed meanwhile."""
     approval = await records.request_approval(case, assessment, rules)
-    for level in (Level.TEAM, Level.LEADS):
-        await cards.send_card(case, assessment, approval, level)
-        answer = await waiting.for_decision(case, assessment, approval, level)
+    for level in approval.levels:
+        await cards.send_card(case, approval, level)
+        answer = await waiting.for_decision(case, approval, level)
         if answer.is_stale:
             return None
         if answer.decision is not None:

@@ -17,18 +17,11 @@ from refunds.ledger import (
     waits,
 )
 from refunds.ledger.approvals import Choice
-from refunds.models import (
-    Assessment,
-    Case,
-    Origin,
-    RefundRequest,
-    Rival,
-    State,
-    Value,
-    Verdict,
-)
+from refunds.models import Assessment, Case, RefundRequest, Rival, State, Verdict
+from refunds.origin import Origin
 from refunds.policy_file import Policy
 from refunds.settings import settings
+from refunds.values import Value
 from tasks import books, model, orders, records, risk, runs
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few

@@ -7,7 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 from refunds.errors import BadInput, DigestStale
 from refunds.ledger import approvals, requests
 from refunds.ledger.approvals import Choice, Standing, Vote
-from refunds.models import Name, Origin, RefundRequest, Sentence
+from refunds.models import RefundRequest
+from refunds.origin import Origin
+from refunds.values import Name, Sentence
 from tasks import books, records
 
 _PERSON: TypeAdapter[str] = TypeAdapter(Name)

@@ -147,6 +147,9 @@ approvals = sa.Table(
     # Names as they are compared, so that nobody's inbox shows what they asked for themselves.
     sa.Column("requester_key", sa.Text, nullable=False, server_default=""),
     sa.Column("customer_key", sa.Text, nullable=False, server_default=""),
+    # Of `levels` and `rules`, what an inbox selects by: |audience|audience|, minor units.
+    sa.Column("audiences", sa.Text, nullable=False, server_default=""),
+    sa.Column("limit_minor", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("ix_approvals_inbox", "status", "priority", "deadline", "approval_id"),
 )
 

@@ -17,7 +17,8 @@ from refunds.ledger import people, questions
 from refunds.ledger.book import Page
 from refunds.ledger.people import Register
 from refunds.ledger.questions import OPEN, SUPERSEDED, Standing
-from refunds.models import Decision, Origin
+from refunds.models import Decision
+from refunds.origin import Origin
 
 Choice = Literal["approve", "reject"]
 MEANING: dict[str, Decision] = {"approve": Decision.APPROVED, "reject": Decision.REJECTED}
