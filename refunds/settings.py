@@ -43,15 +43,37 @@ class Settings(BaseSettings):
     model_url: str = ""
 
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
+    # Several, separated by commas, while one replaces another: any of them is taken.
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
 
     # Where people reach the service and the Prefect UI; they appear as links in cards.
     public_url: str = ""
+    # Further names under which the service is reached, separated by commas.
+    service_hosts: str = ""
+    # Signs what the service hands out and takes back. Empty: made for this home.
+    service_secret: SecretStr = SecretStr("")
+
+    # The company's own sign-in (OpenID Connect); empty: passwords of ours.
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
 
     @property
     def home_dir(self) -> Path:
         """The state directory, absolute."""
         return self.home.expanduser().absolute()
+
+    @property
+    def service_secret_text(self) -> str:
+        """What the service signs with: given, or this home's own, made when first asked for."""
+        given = self.service_secret.get_secret_value()
+        return given or home_secrets.keep(self.home_dir / "service-secret")
+
+    @property
+    def webhook_secrets(self) -> list[str]:
+        """Every secret that the gateway may sign with now."""
+        given = self.webhook_secret.get_secret_value().split(",")
+        return [secret.strip() for secret in given if secret.strip()]
 
     @property
     def prefect_url(self) -> str:

@@ -72,7 +72,9 @@ def test_a_stack_is_ready_restarts_what_dies_and_ends_cleanly_on_ctrl_c(
     with launcher.prefect() as prefect:
         deployment = prefect.get("/deployments/name/refund/refund").json()
         url = f"/deployments/{deployment['id']}/create_flow_run"
-        run = prefect.post(url, json={"state": {"type": "SCHEDULED"}}).json()
+        made = prefect.post(url, json={"state": {"type": "SCHEDULED"}})
+        assert made.is_success, made.text
+        run = made.json()
         until(
             lambda: prefect.get(f"/flow_runs/{run['id']}").json()["state_type"] == "COMPLETED",
             "a run of a deployment is completed",

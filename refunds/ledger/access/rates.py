@@ -31,7 +31,7 @@ def take(ledger: Ledger, name: str, rate: Rate, count: int = 1) -> timedelta | N
         )
         query = sa.select(row.full_at).where(row.name == name).with_for_update()
         full_at = max(connection.execute(query).scalar_one(), now) + count * rate.every
-        too_early = (full_at - now) - rate.burst * rate.every
+        too_early: timedelta = (full_at - now) - rate.burst * rate.every
         if too_early > timedelta(0):
             return too_early
         connection.execute(schema.buckets.update().where(row.name == name).values(full_at=full_at))

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from refunds import home_secrets
 from refunds.ledger.access import schema
 from refunds.ledger.book import Ledger
-from refunds.models import Origin
+from refunds.origin import Origin
 
 # A working day; whoever comes back tomorrow signs in again.
 _LONGEST = timedelta(hours=12)
