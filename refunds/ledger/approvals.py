@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from refunds.authority import folded, same_person
 from refunds.errors import NothingToDecide
-from refunds.ledger import questions, schema, voting, waits
+from refunds.ledger import questions, schema, spent_links, voting, waits
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.inbox import Filters, Waiting, count_waiting, waiting_for
 from refunds.ledger.questions import OPEN, SUPERSEDED, URGENT, Standing
@@ -134,11 +134,15 @@ def supersede(ledger: Ledger, refund_id: str, approval_id: str, why: str) -> Non
     """The facts changed: this approval counts no more, and the next round is due."""
     with ledger.page(refund_id) as page:
         current = questions.read(page.connection, refund_id)
-        if current is None or current.approval_id != approval_id:
-            return
-        if current.status not in (SUPERSEDED, str(Decision.EXPIRED), str(Decision.REJECTED)):
-            page.append("approval.superseded", {"approval_id": approval_id, "why": why})
-            _close(page, approval_id, SUPERSEDED)
+        if current is not None and current.approval_id == approval_id:
+            withdraw(page, current, why)
+
+
+def withdraw(page: Page, current: Standing, why: str) -> None:
+    """Take the question back, unless it ended without an approval."""
+    if current.status not in (SUPERSEDED, str(Decision.EXPIRED), str(Decision.REJECTED)):
+        page.append("approval.superseded", {"approval_id": current.approval_id, "why": why})
+        _close(page, current.approval_id, SUPERSEDED)
 
 
 def _note_refusal(page: Page, current: Standing | None, vote: Vote, why: str) -> None:
@@ -175,6 +179,8 @@ def _store(page: Page, current: Standing, vote: Vote, ruling: Ruling) -> None:
     page.connection.execute(
         schema.decisions.insert().values(**entry, decided_at=page.now, person_key=folded(person))
     )
+    if vote.link is not None:
+        spent_links.spend(page, vote.link)
     # What was seen is kept beside what was asked: a door that shows nothing sends no digest.
     told = {"digest": current.digest, "seen": vote.digest, "policy_version": current.policy_version}
     page.append("decision.recorded", {**entry, **told})
