@@ -11,10 +11,15 @@ _QUOTED_CHARACTERS = 1_500
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:/@=$\"'])")
 
+# Prefect's UI makes links of bare addresses even where each sign is escaped. A character without
+# width between the parts keeps them from being addresses.
+_ADDRESS = re.compile(r"(https?|www|(?=@))", re.IGNORECASE)
+_APART = r"\1" + "\N{WORD JOINER}"
+
 
 def escaped(text: str) -> str:
     """Text that markdown shows as it is: nothing in it becomes a link, an image or markup."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub(_APART, " ".join(text.split())))
 
 
 def quoted(text: str) -> str:
