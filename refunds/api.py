@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date
 from typing import Any, Self
 
-from refunds import deciding, intake, policy, views
+from refunds import deciding, history_document, intake, policy, views
 from refunds.errors import BadInput, SystemUnavailable
+from refunds.history_document import HistoryDocument
 from refunds.ledger import (
     effects,
     history,
@@ -200,6 +201,10 @@ class AsyncRefunds:
     async def history(self, refund_id: str) -> Events:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
         return await asyncio.to_thread(history.read, books.ledger(), refund_id)
+
+    async def history_document(self, refund_id: str) -> HistoryDocument:
+        """The history as one document with all it refers to. Raises UnknownRefund."""
+        return await asyncio.to_thread(history_document.of, books.ledger(), refund_id)
 
     async def watch(self, refund_id: str) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they happen, until the refund is over. Raises UnknownRefund."""
