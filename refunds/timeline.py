@@ -119,11 +119,10 @@ Told = tuple[Lane, Tone, str]
 
 
 def _other(event: str, data: dict[str, Any]) -> Told:
-    lane: Lane = (
-        "systems" if event.split(".", maxsplit=1)[0] in ("effect", "payment", "money") else "flow"
-    )
+    is_outside = event.startswith(("effect.", "payment.", "money."))
     parts = (f"{name} {value}" for name, value in data.items() if isinstance(value, str | int))
-    return lane, "plain", f"{event.replace('.', ' ').replace('_', ' ')}: {', '.join(parts)}"
+    sentence = f"{event.replace('.', ' ').replace('_', ' ')}: {', '.join(parts)}"
+    return "systems" if is_outside else "flow", "plain", sentence
 
 
 def _effect(event: str, data: dict[str, Any]) -> Told:
