@@ -37,6 +37,9 @@ class Settings(BaseSettings):
 
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
+    # Signs the links in cards: the newest first, then those whose links are still on their way.
+    # Empty is a secret that the embedded stack makes for itself.
+    link_secret: SecretStr = SecretStr("")
 
     # Where people reach the service and the Prefect UI; they appear as links in cards.
     public_url: str = ""
