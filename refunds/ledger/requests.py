@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from refunds.errors import ContentConflict, UnknownRefund
+from refunds.flow_version import FLOW_VERSION
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger, open_page
 from refunds.ledger.engine import insert_if_absent
@@ -200,6 +201,7 @@ def _insert(connection: sa.Connection, request: RefundRequest, lane: str, ledger
     if inserted is None:
         return False
     page = open_page(connection, request.refund_id, lambda: now)
-    page.append("refund.submitted", {"request": request.plain(), "lane": lane})
+    told = {"request": request.plain(), "lane": lane, "flow_version": FLOW_VERSION}
+    page.append("refund.submitted", told)
     page.write()
     return True
