@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Self
 
-from refunds import deciding, history_document, intake, policy, views
+from refunds import deciding, intake, policy, steering, views
 from refunds.errors import BadInput, SystemUnavailable
-from refunds.history_document import HistoryDocument
 from refunds.ledger import (
     abandonment,
     audit,
@@ -24,6 +23,7 @@ from refunds.models import Assessment, Case, RefundRequest, Rival, State, Verdic
 from refunds.origin import Origin
 from refunds.policy_file import Policy
 from refunds.settings import settings
+from refunds.steering import Steering
 from refunds.team import AsyncPeople, People
 from refunds.values import Value
 from tasks import books, model, orders, records, risk, runs
@@ -63,7 +63,7 @@ class Assessed(Value):
     reasons: tuple[str, ...]
 
 
-class AsyncRefunds:
+class AsyncRefunds(Steering):
     """The engine's front door for asyncio programs; `people` is who may decide."""
 
     people = AsyncPeople()
@@ -122,11 +122,7 @@ class AsyncRefunds:
 
     async def list(self, state: State | str | None = None) -> Statuses:
         """All refunds in key order (in one state): id, state, outcome, verdict, amount."""
-        try:
-            wanted = State(state) if state is not None else None
-        except ValueError as error:
-            names = ", ".join(State)
-            raise BadInput(f"{state!r} is not a state; the states are {names}") from error
+        wanted = None if state is None else steering.state_named(state)
         rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted)
         return [views.summary(row) for row in rows]
 
@@ -212,10 +208,6 @@ class AsyncRefunds:
     async def history(self, refund_id: str) -> Events:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
         return await asyncio.to_thread(history.read, books.ledger(), refund_id)
-
-    async def history_document(self, refund_id: str) -> HistoryDocument:
-        """The history as one document with all it refers to. Raises UnknownRefund."""
-        return await asyncio.to_thread(history_document.of, books.ledger(), refund_id)
 
     async def audit(self, since: datetime | None = None) -> AsyncIterator[dict[str, Any]]:
         """Yield every event of every refund and every change of people, with their digests."""

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from refunds.cli import audit, checks, decisions, looking, people, requests, stack, travel
+from refunds.cli import audit, checks, decisions, looking, people, requests, stack, steering, travel
 from refunds.cli.failures import expected
 
 
@@ -44,6 +44,7 @@ program.command("history")(travel.history)
 program.command("replay")(travel.replay)
 program.command("decide")(decisions.decide)
 program.command("resume")(decisions.resume)
+program.command("reset")(steering.reset)
 program.command("abandon")(decisions.abandon)
 program.command("nightly")(decisions.nightly)
 program.command("verify")(checks.verify)
