@@ -39,9 +39,8 @@ class Steering:
         """Put a refund back to before a step: what it would do, or with `apply` what it did.
 
         Nothing that was sent is sent again. `run_id` is the new run; None while the sweep has to
-        launch it. Raises UnknownRefund, BadInput for a step that it never came to,
-        SystemUnavailable when the gateway cannot be asked, and with `apply` CannotReset for what
-        would pay again.
+        launch it. Raises UnknownRefund, BadInput for a step it never came to, SystemUnavailable
+        when the gateway cannot be asked, and with `apply` CannotReset for what would pay again.
         """
         check_person(person, reason)
         if apply and not reason.strip():

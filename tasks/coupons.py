@@ -38,8 +38,7 @@ async def issue_coupon(case: Case) -> Receipt:
 @steps.journaled
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
-    path = f"/v1/coupons/{coupon.reference}/void"
-    return receipt(await perform(undoing(case.refund_id, "void_coupon", "coupons", path, "void")))
+    return receipt(await perform(voiding(case, coupon)))
 
 
 @task(
@@ -70,3 +69,9 @@ def coupon(case: Case) -> Action:
     return creation(
         case.refund_id, "issue_coupon", "coupons", "coupons", body, id_field="coupon_id"
     )
+
+
+def voiding(case: Case, coupon: Receipt) -> Action:
+    """The end of a coupon."""
+    path = f"/v1/coupons/{coupon.reference}/void"
+    return undoing(case.refund_id, "void_coupon", "coupons", path, "void")

@@ -38,10 +38,7 @@ async def hold_shipment(case: Case) -> Receipt:
 @steps.journaled
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
-    path = f"/v1/holds/{hold.reference}/release"
-    return receipt(
-        await perform(undoing(case.refund_id, "release_shipment", "logistics", path, "released"))
-    )
+    return receipt(await perform(releasing(case, hold)))
 
 
 @task(
@@ -73,12 +70,7 @@ async def create_return_label(case: Case) -> Receipt:
 @steps.journaled
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
-    path = f"/v1/labels/{label.reference}/cancel"
-    return receipt(
-        await perform(
-            undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
-        )
-    )
+    return receipt(await perform(cancelling(case, label)))
 
 
 @task(
@@ -114,3 +106,15 @@ def return_label(case: Case) -> Action:
     return creation(
         case.refund_id, "create_return_label", "logistics", "labels", body, id_field="label_id"
     )
+
+
+def releasing(case: Case, hold: Receipt) -> Action:
+    """The end of a hold."""
+    path = f"/v1/holds/{hold.reference}/release"
+    return undoing(case.refund_id, "release_shipment", "logistics", path, "released")
+
+
+def cancelling(case: Case, label: Receipt) -> Action:
+    """The end of a return label."""
+    path = f"/v1/labels/{label.reference}/cancel"
+    return undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")

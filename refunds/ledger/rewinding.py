@@ -92,7 +92,7 @@ def apply(
             schema.results.delete().where(schema.results.c.key.in_(found.forgotten))
         )
         if found.frees_money:
-            charges.book_released(page)
+            charges.book_released(page, charges.reservation_of(page))
         current = questions.read(page.connection, refund_id)
         if found.asks_again and current is not None:
             approvals.withdraw(page, current, f"reset to {to} by {person}")

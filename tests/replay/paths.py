@@ -142,6 +142,6 @@ def _order(world: Rehearsal, request: RefundRequest, **changes: Any) -> None:
     world.shop_has(number, request.amount_minor, **changes)
 
 
-def _only(request: RefundRequest, endpoint: str, kind: str, times: int = 1) -> dict[str, Any]:
+def _only(request: RefundRequest, endpoint: str, kind: str, **more: int) -> dict[str, Any]:
     match = {"refund_id": request.refund_id}
-    return {"endpoint": endpoint, "kind": kind, "times": times, "match": match}
+    return {"endpoint": endpoint, "kind": kind, "times": 1, "match": match, **more}
