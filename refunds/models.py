@@ -187,6 +187,8 @@ class Case(Value):
     order: Order | None
     proposal: Proposal | None = None
     after_sales: tuple[AfterSale, ...] = ()
+    # What people added while it waited (`refunds update --evidence`).
+    evidence: tuple[str, ...] = ()
     rivals: tuple[Rival, ...] = ()
 
     @property

@@ -209,8 +209,10 @@ def bound_facts(case: Case, opinion: Opinion | None, policy_version: str) -> dic
     """
     request, order, charge = case.request, case.order, case.charge
     wanted = [item for item in (order.items if order else ()) if item.item_id in request.item_ids]
+    added = {"evidence": list(case.evidence)} if case.evidence else {}
     return {
         **request.plain(),
+        **added,
         "charge_id": charge.charge_id if charge else None,
         "order_status": order.status if order else None,
         "items": [item.plain() for item in wanted],

@@ -64,6 +64,9 @@ def facts_markdown(facts: dict[str, Any], reasons: list[dict[str, Any]], digest:
         f"**Why a person is asked**\n\n{why or '- nothing was found'}",
         f"**Earlier after-sale records of this order**\n\n{earlier or '- none'}",
     ]
+    if facts.get("evidence"):
+        added = "\n".join(f"- {escaped(text)}" for text in facts["evidence"])
+        parts.append(f"**Added while it waited**\n\n{added}")
     if facts["opinion"]:
         said = escaped(facts["opinion"]["recommendation"])
         parts.append(f"**A model's opinion** (advice, not a decision): {said}")
