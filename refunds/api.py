@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Self
 
-from refunds import deciding, intake, policy, submitting, views
+from refunds import deciding, intake, policy, steering, submitting, views
 from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
     abandonment,
@@ -22,6 +22,7 @@ from refunds.models import Assessment, Case, RefundRequest, Rival, State, Verdic
 from refunds.origin import Origin
 from refunds.policy_file import Policy
 from refunds.settings import settings
+from refunds.steering import Steering
 from refunds.submitting import Submitted
 from refunds.team import AsyncPeople, People
 from refunds.values import Value
@@ -46,7 +47,7 @@ class Assessed(Value):
     reasons: tuple[str, ...]
 
 
-class AsyncRefunds:
+class AsyncRefunds(Steering):
     """The engine's front door for asyncio programs; `people` is who may decide."""
 
     people = AsyncPeople()
@@ -89,11 +90,7 @@ class AsyncRefunds:
 
     async def list(self, state: State | str | None = None) -> Statuses:
         """All refunds in key order (in one state): id, state, outcome, verdict, amount."""
-        try:
-            wanted = State(state) if state is not None else None
-        except ValueError as error:
-            names = ", ".join(State)
-            raise BadInput(f"{state!r} is not a state; the states are {names}") from error
+        wanted = None if state is None else steering.state_named(state)
         rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted)
         return [views.summary(row) for row in rows]
 

@@ -51,6 +51,7 @@ async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def find_coupon(case: Case) -> Receipt | None:
     """The coupon of a refund that is given up, if it was issued."""
     return receipt_of(await found(coupon(case)))

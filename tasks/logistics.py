@@ -83,6 +83,7 @@ async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def find_parcel(case: Case) -> Receipt | None:
     """What was done to the parcel of a refund that is given up: its hold or its label, if any."""
     action = shipment_hold(case) if case.request.kind is Kind.CANCEL else return_label(case)

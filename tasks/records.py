@@ -66,6 +66,7 @@ async def open_refund(request: RefundRequest) -> Seat:
         outcome=lease.outcome,
         held_by=lease.held_by,
         given_up=lease.given_up,
+        flow_version=lease.flow_version,
     )
 
 

@@ -42,7 +42,9 @@ def prefect() -> PrefectClient:
     """Prefect's API: the run's own inside a flow run, the configured one elsewhere."""
     if FlowRunContext.get() is not None:
         return get_client()
-    return PrefectClient(settings().prefect_api_url)
+    return PrefectClient(
+        settings().prefect_api_url, auth_string=settings().prefect_auth_string or None
+    )
 
 
 async def launch(refund_id: str, *, again: bool = False) -> str:

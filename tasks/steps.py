@@ -72,7 +72,13 @@ def journaled(
         step.end(output)
         return output
 
+    _journaled.add(recorded)
     return recorded
+
+
+def is_journaled(task: Task[..., Any]) -> bool:
+    """Whether a task's function leaves an event when it ends."""
+    return task.fn in _journaled
 
 
 def close(page: Page, output: Any) -> None:
@@ -139,6 +145,8 @@ class _Running:
         taken = books.ledger().clock() - self.call.started_at
         return limit is not None and taken.total_seconds() >= limit
 
+
+_journaled: set[Any] = set()
 
 _running: ContextVar[_Running | None] = ContextVar("running_step", default=None)
 
