@@ -21,10 +21,11 @@ from refunds.ledger import (
 )
 from refunds.ledger.approvals import Choice, Vote
 from refunds.models import (
-    Assessment,
+    Advice,
     Case,
     Name,
     RefundRequest,
+    RiskFeatures,
     Rival,
     Sentence,
     State,
@@ -112,14 +113,30 @@ class AsyncRefunds:
 
         return list(await asyncio.gather(*(start(row) for row in rows)))
 
-    async def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
+    async def assess(
+        self, wanted: Sequence[RefundRequest | dict[str, Any]], *, with_model: bool = False
+    ) -> list[Assessed]:
         """Verdicts only. Earlier requests of the list count as rivals of later ones.
 
-        Raises BadInput when a request cannot be taken, SystemUnavailable without the shop.
+        `with_model` asks the model, too, which costs what it costs and is not kept. Raises
+        BadInput when a request cannot be taken or no model is configured, SystemUnavailable
+        without the shop.
         """
+        if with_model and not model.is_configured():
+            raise BadInput("no model is configured; name one in REFUNDS_MODEL_URL")
         taken = [_taken(request) for request in wanted]
         await asyncio.to_thread(records.check_against_shop, taken)
-        return await asyncio.to_thread(_assess_all, taken)
+        rules = await asyncio.to_thread(books.policy)
+        looked_at = await asyncio.to_thread(_looked_at, taken, rules)
+        advice: list[Advice] = [None] * len(looked_at)
+        if with_model:
+            advice = await asyncio.gather(
+                *(model.fresh_opinion(case, features, rules) for case, features in looked_at)
+            )
+        return [
+            _assessed(case, features, rules, said)
+            for (case, features), said in zip(looked_at, advice, strict=True)
+        ]
 
     async def status(self, refund_id: str) -> Status:
         """Everything known of a refund: state, outcome, verdict, approval, effects, run_ids.
@@ -247,9 +264,11 @@ class Refunds:
         """As `AsyncRefunds.submit`."""
         return asyncio.run(self._refunds.submit(wanted, lane=lane))
 
-    def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
+    def assess(
+        self, wanted: Sequence[RefundRequest | dict[str, Any]], *, with_model: bool = False
+    ) -> list[Assessed]:
         """As `AsyncRefunds.assess`."""
-        return asyncio.run(self._refunds.assess(wanted))
+        return asyncio.run(self._refunds.assess(wanted, with_model=with_model))
 
     def status(self, refund_id: str) -> Status:
         """As `AsyncRefunds.status`."""
@@ -317,31 +336,29 @@ def _taken(wanted: RefundRequest | dict[str, Any]) -> RefundRequest:
     return wanted if isinstance(wanted, RefundRequest) else intake.read_request(wanted)
 
 
-def _assess_all(taken: list[RefundRequest]) -> list[Assessed]:
-    rules, earlier = books.policy(), dict[str, list[Rival]]()
-    assessed = []
+def _looked_at(taken: list[RefundRequest], rules: Policy) -> list[tuple[Case, RiskFeatures]]:
+    """Each request's case and features; what the rules would not reject competes with the next."""
+    earlier, found = dict[str, list[Rival]](), []
     for request in taken:
         case = orders.with_after_sales(orders.read_case(request, 1))
         before = earlier.setdefault(request.order_id, [])
         known = {rival.refund_id for rival in case.rivals}
         rivals = (*case.rivals, *(rival for rival in before if rival.refund_id not in known))
         case = case.model_copy(update={"rivals": rivals})
-        found = _assess(case, rules)
-        assessed.append(
-            Assessed(
-                refund_id=request.refund_id,
-                verdict=found.verdict,
-                reasons=tuple(reason.text for reason in found.reasons),
-            )
-        )
-        if found.verdict is not Verdict.REJECT:
+        features = risk.read_risk(case)
+        found.append((case, features))
+        if policy.assess(case, features, rules).verdict is not Verdict.REJECT:
             before.append(_as_rival(request))
-    return assessed
+    return found
 
 
-def _assess(case: Case, rules: Policy) -> Assessment:
-    features = risk.read_risk(case)
-    return policy.assess(case, features, rules, model.opinion_by_rules(case, features))
+def _assessed(case: Case, features: RiskFeatures, rules: Policy, said: Advice) -> Assessed:
+    found = policy.assess(case, features, rules, said)
+    return Assessed(
+        refund_id=case.refund_id,
+        verdict=found.verdict,
+        reasons=tuple(reason.text for reason in found.reasons),
+    )
 
 
 def _as_rival(request: RefundRequest) -> Rival:

@@ -54,6 +54,8 @@ Sentence = Annotated[str, Field(max_length=2_000), AfterValidator(_plain_text)]
 Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
 AmountMinor = Annotated[int, Field(strict=True, gt=0, le=money.MAX_AMOUNT_MINOR)]
 ZeroOrMoreMinor = Annotated[int, Field(strict=True, ge=0, le=money.MAX_AMOUNT_MINOR)]
+Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
+Signal = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 RefundId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -250,14 +252,49 @@ class Recommendation(StrEnum):
     REVIEW = "review"
 
 
+# A million million tokens or micro-units: above any call, far below 64 bits.
+_Count = Annotated[int, Field(strict=True, ge=0, le=10**12)]
+
+
+class Usage(Value):
+    """What one question to a model took: tokens, and its price in millionths of `currency`."""
+
+    input_tokens: _Count
+    output_tokens: _Count
+    cost_micro: _Count
+    currency: Currency
+
+
 class Opinion(Value):
-    """A model's structured opinion; it can tighten a verdict, never loosen it."""
+    """A model's structured opinion; it can tighten a verdict, never loosen it.
+
+    `signals` are what the model noticed, such as `claims_non_delivery`. `prompt_version` names
+    the prompt and its digest, `asked_digest` is that of the text that was shown. `usage` is None
+    where the model's server does not count.
+    """
 
     recommendation: Recommendation
+    confidence_percent: Percent
     reasons: tuple[Sentence, ...] = ()
-    signals: tuple[Name, ...] = ()
+    signals: tuple[Signal, ...] = ()
     model: Name
     prompt_version: Name
+    asked_digest: str = ""
+    usage: Usage | None = None
+
+
+class NoOpinion(Value):
+    """A model was asked and gave no opinion: why, and what the attempt took."""
+
+    missing: Sentence
+    model: Name
+    prompt_version: Name
+    asked_digest: str = ""
+    usage: Usage | None = None
+
+
+# What the rules are told of the model: None when nobody asked it.
+Advice = Opinion | NoOpinion | None
 
 
 class Reason(Value):
@@ -274,7 +311,7 @@ class Assessment(Value):
     verdict: Verdict
     reasons: tuple[Reason, ...]
     policy_version: str
-    opinion: Opinion | None = None
+    opinion: Advice = None
 
 
 class ApprovalRequest(Value):

@@ -7,9 +7,9 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refunds.errors import BadInput
@@ -33,13 +33,36 @@ class Settings(BaseSettings):
     coupons_url: str = ""
     logistics_url: str = ""
     notices_url: str = ""
+    # Empty: the rules alone decide. "sandbox" is the sandbox's stand-in for a model.
     model_url: str = ""
 
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
+    # A server on one's own machine asks for none, and OpenAI's client insists on some word.
+    model_key: SecretStr = SecretStr("none")
+    # Prefect Secret blocks to read in place of the three above.
+    gateway_key_block: str = ""
+    webhook_secret_block: str = ""
+    model_key_block: str = ""
+
+    # What the model's server calls it; with a model_url there is no default.
+    model_name: Annotated[str, Field(max_length=128)] = ""
+    # How many questions a process has under way; what is more waits its turn.
+    model_at_once: Annotated[int, Field(ge=1, le=1_000)] = 8
 
     # Where people reach the service and the Prefect UI; they appear as links in cards.
     public_url: str = ""
+
+    @model_validator(mode="after")
+    def _model_has_a_name(self) -> Self:
+        if self.model_url and not self.model_name and not self.is_sandbox_model:
+            raise ValueError("REFUNDS_MODEL_URL is set: name the model in REFUNDS_MODEL_NAME")
+        return self
+
+    @property
+    def is_sandbox_model(self) -> bool:
+        """Whether the model is the sandbox's stand-in."""
+        return self.model_url == "sandbox"
 
     @property
     def home_dir(self) -> Path:
@@ -68,6 +91,8 @@ class Settings(BaseSettings):
 
     def system_url(self, system: str) -> str:
         """The base address of gateway, crm, coupons, logistics, notices or model."""
+        if system == "model" and self.is_sandbox_model:
+            return f"{self.sandbox_url}/model/v1"
         return str(getattr(self, f"{system}_url") or f"{self.sandbox_url}/{system}").rstrip("/")
 
     @property
@@ -88,7 +113,11 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = "; ".join(
-            f"REFUNDS_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}"
+            ": ".join(filter(None, (_variable(e["loc"]), e["msg"].removeprefix("Value error, "))))
             for e in error.errors(include_input=False)
         )
         raise BadInput(f"settings are wrong: {wrong}") from error
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    return f"REFUNDS_{'_'.join(map(str, place)).upper()}" if place else ""

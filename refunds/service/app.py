@@ -5,11 +5,11 @@ from typing import Annotated
 
 from fastapi import FastAPI, Header, HTTPException, Request, Response
 
-from refunds.errors import StepFailed, SystemUnavailable, UnknownRefund
+from refunds.errors import NeedsAttention, StepFailed, SystemUnavailable, UnknownRefund
 from refunds.ledger import migrate
 from refunds.service import gateway_events
 from refunds.settings import settings
-from tasks import books, runs
+from tasks import books, runs, secrets
 
 # Stripe's events are a few kilobytes; whatever is larger is not one.
 _LARGEST_EVENT_BYTES = 256 * 1024
@@ -31,7 +31,11 @@ async def gateway_webhook(
     """Take a signed event as a hint: the gateway is asked what is true before anything changes."""
     body = await _body(request)
     try:
-        event = gateway_events.verified(body, stripe_signature, books.ledger().clock())
+        secret = await secrets.secret("webhook_secret")
+    except (NeedsAttention, SystemUnavailable) as error:
+        raise HTTPException(503, str(error)) from error
+    try:
+        event = gateway_events.verified(body, stripe_signature, secret, books.ledger().clock())
     except ValueError as error:
         raise HTTPException(400, str(error)) from error
     try:
