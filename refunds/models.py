@@ -257,10 +257,10 @@ _Count = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 
 
 class Usage(Value):
-    """What one question to a model took: tokens, and its price in millionths of `currency`."""
+    """What one question to a model took: tokens in and out, and millionths of `currency`."""
 
-    input_tokens: _Count
-    output_tokens: _Count
+    input_count: _Count
+    output_count: _Count
     cost_micro: _Count
     currency: Currency
 

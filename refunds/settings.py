@@ -18,7 +18,8 @@ from refunds.errors import BadInput
 class Settings(BaseSettings):
     """The whole configuration. Empty addresses mean the embedded stack's own."""
 
-    model_config = SettingsConfigDict(env_prefix="REFUNDS_", frozen=True)
+    # What stands in a wrong variable, and in those beside it, may be a secret.
+    model_config = SettingsConfigDict(env_prefix="REFUNDS_", frozen=True, hide_input_in_errors=True)
 
     home: Path = Path(".refunds")
     port: Annotated[int, Field(ge=1024, le=65_000)] = 4200

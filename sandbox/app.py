@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from sandbox import coupons, crm, logistics, notices
+from sandbox import coupons, crm, logistics, model, notices
 from sandbox.answers import Answer, Refused
 from sandbox.clock import Clock, system_clock
 from sandbox.door import Door, Effect
@@ -79,6 +79,7 @@ class Sandbox:
             *coupons.endpoints(systems),
             *logistics.endpoints(systems),
             *notices.endpoints(systems),
+            *model.endpoints(clock),
         ]
         self._faults.serve({endpoint.name for endpoint in endpoints})
         self._store.read(self._faults.load)

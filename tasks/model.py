@@ -147,8 +147,8 @@ def _usage(tokens: tuple[int, int] | None, rule: ModelRule) -> Usage | None:
         return None
     price = tokens[0] * rule.input_price_micro + tokens[1] * rule.output_price_micro
     return Usage(
-        input_tokens=tokens[0],
-        output_tokens=tokens[1],
+        input_count=tokens[0],
+        output_count=tokens[1],
         cost_micro=-(-price // _MILLION),
         currency=rule.price_currency,
     )

@@ -14,6 +14,9 @@ SecretName = Literal["gateway_key", "webhook_secret", "model_key"]
 # A block that was changed in the UI counts within a minute, and is not asked for at every call.
 _KEPT_SECONDS = 60.0
 
+# What is shorter is no secret, and occurs in ordinary words.
+_LEAST_CHARACTERS = 8
+
 _kept: dict[str, tuple[float, str]] = {}
 
 
@@ -46,3 +49,14 @@ async def _loaded(name: str, block_name: str) -> str:
             f"Prefect has no Secret block {block_name!r}, which REFUNDS_{name.upper()}_BLOCK names"
         ) from error
     return str(block.get())
+
+
+def without_secrets(text: str) -> str:
+    """A foreign text in which another system may have repeated what we sent it."""
+    names = ("gateway_key", "webhook_secret", "model_key")
+    values = [getattr(settings(), name).get_secret_value() for name in names]
+    values += [value for _, value in _kept.values()]
+    for value in values:
+        if len(value) >= _LEAST_CHARACTERS:
+            text = text.replace(value, "[secret]")
+    return text

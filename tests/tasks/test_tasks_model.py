@@ -74,7 +74,7 @@ def test_an_opinion_carries_model_prompt_tokens_and_cost(world: World, server: M
         prompt_version=prompt.VERSION,
         asked_digest=digest(server.questions()[0]),
         # 1,000 tokens at $0.40 and 50 at $1.60 for a million: 480 millionths of a dollar.
-        usage=Usage(input_tokens=1_000, output_tokens=50, cost_micro=480, currency="USD"),
+        usage=Usage(input_count=1_000, output_count=50, cost_micro=480, currency="USD"),
     )
     assert server.keys == [f"Bearer {KEY}"]
     assert server.asked[0]["model"] == "reader-1"
