@@ -68,7 +68,7 @@ def run_environment(settings: Settings, given: Mapping[str, str]) -> dict[str, s
         name = f"REFUNDS_{system.upper()}_URL"
         if name in given and "@" not in given[name]:
             environment[name] = given[name]
-    if settings.model_url:
+    if settings.model_name:
         environment["REFUNDS_MODEL_NAME"] = settings.model_name
     # Names of Prefect blocks, which hold the secrets.
     for name in ("GATEWAY_KEY_BLOCK", "WEBHOOK_SECRET_BLOCK", "MODEL_KEY_BLOCK"):

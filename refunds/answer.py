@@ -37,7 +37,9 @@ class Answer(BaseModel):
     @field_validator("reasons")
     @classmethod
     def _as_seen(cls, reasons: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(" ".join(prompt.visible(reason).split()) for reason in reasons)
+        """One line each; what was not seen takes room once it is."""
+        lines = (" ".join(prompt.visible(reason).split()) for reason in reasons)
+        return tuple(line[:_REASON_CHARACTERS] for line in lines)
 
 
 # What servers with structured output are given; they know no lengths, so that those are ours alone.

@@ -7,12 +7,13 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refunds.errors import BadInput
+from refunds.models import Name
 
 
 class Settings(BaseSettings):
@@ -46,8 +47,8 @@ class Settings(BaseSettings):
     webhook_secret_block: str = ""
     model_key_block: str = ""
 
-    # What the model's server calls it; with a model_url there is no default.
-    model_name: Annotated[str, Field(max_length=128)] = ""
+    # What the model's server calls it; for a server of your own there is no default.
+    model_name: Name | Literal[""] = ""
     # How many questions a process has under way; what is more waits its turn.
     model_at_once: Annotated[int, Field(ge=1, le=1_000)] = 8
 
@@ -59,6 +60,11 @@ class Settings(BaseSettings):
         if self.model_url and not self.model_name and not self.is_sandbox_model:
             raise ValueError("REFUNDS_MODEL_URL is set: name the model in REFUNDS_MODEL_NAME")
         return self
+
+    @property
+    def asked_model(self) -> str:
+        """What the model is called, in requests and in histories."""
+        return self.model_name or "stand-in"
 
     @property
     def is_sandbox_model(self) -> bool:

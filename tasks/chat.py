@@ -96,7 +96,7 @@ _REFUSALS = {
 
 
 async def _ask(instructions: str, question: str, key: str, timeout_seconds: float) -> Reply:
-    server = (settings().system_url("model"), settings().model_name)
+    server = (settings().system_url("model"), settings().asked_model)
     messages = [
         {"role": "system", "content": instructions},
         {"role": "user", "content": question},

@@ -110,7 +110,7 @@ async def _asked(case: Case, risk: RiskFeatures, rules: Policy) -> Opinion | NoO
         raise NeedsAttention("the policy has no [model] section, so that nothing may be asked")
     question = prompt.question(case, risk, policy.assess(case, risk, rules))
     asked = {
-        "model": settings().model_name,
+        "model": settings().asked_model,
         "prompt_version": prompt.VERSION,
         "asked_digest": digest(question),
     }

@@ -71,7 +71,7 @@ async def model() -> str:
     """It answers a made-up question in the form that we ask for; that costs a cent at most."""
     if not settings().model_url:
         return "none: the rules alone decide"
-    seen = f"{_shown('model')}, {settings().model_name or 'the stand-in'}"
+    seen = f"{_shown('model')}, {settings().asked_model}"
     try:
         reply = await chat.chat(
             prompt.INSTRUCTIONS,

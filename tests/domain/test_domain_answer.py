@@ -70,6 +70,12 @@ def test_a_reason_is_one_line_of_what_is_seen() -> None:
     assert reason == "a b[U+202E]c[U+0000] <b>"
 
 
+def test_a_reason_stays_short_when_what_is_not_seen_is_written_out() -> None:
+    [reason] = answer.read(text(reasons=["\u200b" * 1_000])).reasons
+    assert len(reason) == 1_000
+    assert reason.startswith("[U+200B][U+200B]")
+
+
 def test_the_schema_that_servers_are_given_has_the_fields_that_are_read() -> None:
     fields = set(answer.Answer.model_fields)
     assert set(answer.SCHEMA["properties"]) == set(answer.SCHEMA["required"]) == fields
