@@ -127,7 +127,7 @@ async def _asked(case: Case, risk: RiskFeatures, rules: Policy) -> Opinion | NoO
         return NoOpinion(missing=str(error), **asked)
     usage = _usage(reply.tokens, rule)
     try:
-        found = answer.read(reply.text)
+        found = answer.read(secrets.without_secrets(reply.text))
     except answer.NotAnAnswer as error:
         return NoOpinion(missing=str(error), usage=usage, **asked)
     signals = dict.fromkeys((*prompt.noticed(case.request.message), *found.signals))

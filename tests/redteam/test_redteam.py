@@ -22,7 +22,8 @@ from tasks import chat, model
 from tests.domain.domain_cases import POLICY
 from tests.domain.test_domain_retail import REQUESTS, as_case, as_risk
 from tests.redteam.corpus import Hostile, read
-from tests.tasks.model_server import FINE, ModelServer, Said, completion
+from tests.redteam.obedient import obey
+from tests.tasks.model_server import ModelServer
 
 CORPUS = read()
 TAKEN = [hostile for hostile in CORPUS if not hostile.refused_at_the_door]
@@ -33,25 +34,6 @@ _OURS = {
     *("table", "thead", "tbody", "tr", "th", "td", "paragraph", "inline", "text", "softbreak"),
     *("strong", "blockquote", "bullet_list", "list_item"),
 }
-
-
-def obey(asked: dict[str, Any]) -> Said:
-    """The worst of all readers: it says word for word what the message wants it to say.
-
-    An answer that stands in the message is given as it is; else it approves with all it has, and
-    repeats the message as its reason.
-    """
-    text = message_in(asked["messages"][-1]["content"])
-    start, end = text.find("{"), text.rfind("}")
-    if '"recommendation"' in text and start < end:
-        return Said.json(completion(text[start : end + 1]))
-    reasons = [text[:1_000] or "Because the customer says so."]
-    return Said.json(completion(json.dumps(FINE | {"confidence_percent": 100, "reasons": reasons})))
-
-
-def message_in(question: str) -> str:
-    inner = question.removeprefix(prompt.OPENING).removesuffix(prompt.CLOSING)
-    return str(json.loads(inner)["customer_message"]["text"])
 
 
 def with_message(request: RefundRequest, hostile: Hostile) -> RefundRequest:
