@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from refunds import prompt
-from refunds.models import Percent, Recommendation, Signal
+from refunds.models import Recommendation
+from refunds.values import Percent, Signal
 
 # Ten times a full answer of the longest reasons; more is not an answer to our question.
 ANSWER_CHARACTERS = 40_000

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
-
-from refunds import intake, policy, views
-from refunds.errors import BadInput, DigestStale, SystemUnavailable
+from refunds import assessing, deciding, intake, views
+from refunds.assessing import Assessed
+from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
-    approvals,
+    abandonment,
+    audit,
     effects,
     history,
     leases,
@@ -19,25 +19,13 @@ from refunds.ledger import (
     requests,
     waits,
 )
-from refunds.ledger.approvals import Choice, Vote
-from refunds.models import (
-    Advice,
-    Case,
-    Name,
-    RefundRequest,
-    RiskFeatures,
-    Rival,
-    Sentence,
-    State,
-    Value,
-    Verdict,
-)
-from refunds.policy_file import Policy
+from refunds.ledger.approvals import Choice
+from refunds.models import RefundRequest, State
+from refunds.origin import Origin
 from refunds.settings import settings
-from tasks import books, model, orders, records, risk, runs
-
-_PERSON: TypeAdapter[str] = TypeAdapter(Name)
-_REASON: TypeAdapter[str] = TypeAdapter(Sentence)
+from refunds.team import AsyncPeople, People
+from refunds.values import Value
+from tasks import books, records, runs
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
 # requests in flight keep it busy.
@@ -66,16 +54,10 @@ class Submitted(Value):
     state: State
 
 
-class Assessed(Value):
-    """A verdict without side effects."""
-
-    refund_id: str
-    verdict: Verdict
-    reasons: tuple[str, ...]
-
-
 class AsyncRefunds:
-    """The engine's front door for asyncio programs."""
+    """The engine's front door for asyncio programs; `people` is who may decide."""
+
+    people = AsyncPeople()
 
     async def __aenter__(self) -> Self:
         """Bring the ledger's schema up to date."""
@@ -122,21 +104,9 @@ class AsyncRefunds:
         BadInput when a request cannot be taken or no model is configured, SystemUnavailable
         without the shop.
         """
-        if with_model and not model.is_configured():
-            raise BadInput("no model is configured; name one in REFUNDS_MODEL_URL")
-        taken = [_taken(request) for request in wanted]
-        await asyncio.to_thread(records.check_against_shop, taken)
-        rules = await asyncio.to_thread(books.policy)
-        looked_at = await asyncio.to_thread(_looked_at, taken, rules)
-        advice: list[Advice] = [None] * len(looked_at)
-        if with_model:
-            advice = await asyncio.gather(
-                *(model.fresh_opinion(case, features, rules) for case, features in looked_at)
-            )
-        return [
-            _assessed(case, features, rules, said)
-            for (case, features), said in zip(looked_at, advice, strict=True)
-        ]
+        return await assessing.assess(
+            [_taken(request) for request in wanted], with_model=with_model
+        )
 
     async def status(self, refund_id: str) -> Status:
         """Everything known of a refund: state, outcome, verdict, approval, effects, run_ids.
@@ -168,24 +138,28 @@ class AsyncRefunds:
         reason: str = "",
         digest: str | None = None,
         channel: str = "api",
+        origin: Origin | None = None,
+        on_behalf_of: str | None = None,
+        link: str | None = None,
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
-        Raises UnknownRefund or one of the Conflicts, such as DecisionLate or DigestStale.
+        `origin` says more of from where it came than `channel` does, which says whether the door
+        knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
+        and whose delegate decides; `link` is the signed link that led here. Raises UnknownRefund
+        or one of the Conflicts, such as DecisionLate, or DigestStale with what changed.
         """
-        if choice not in ("approve", "reject"):
-            raise BadInput(f"a decision is 'approve' or 'reject', not {choice!r}")
-        _checked_person(person, reason)
-        vote = Vote(
-            choice=choice,
-            person=person.strip(),
-            channel=channel,
-            verified=channel in books.policy().approval.verified_channels,
+        vote = deciding.vote(
+            choice,
+            person,
             reason=reason,
             digest=digest,
+            origin=origin or Origin.of(channel),
+            on_behalf_of=on_behalf_of,
+            link=link,
         )
         try:
-            await asyncio.to_thread(_decide, refund_id, vote)
+            await deciding.decide(refund_id, vote)
         finally:
             # Also after a refusal: a stale question has to be put again.
             await self._wake(refund_id)
@@ -200,13 +174,24 @@ class AsyncRefunds:
         row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
         if row["outcome"] is not None:
             raise BadInput(f"{refund_id} is over: {row['outcome']}")
-        _checked_person(person or "nobody", reason)
+        deciding.check_person(person or "nobody", reason)
         await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
-        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
-        if open_waits:
-            await self._wake(refund_id)
-        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
-            await runs.launch(refund_id, again=True)
+        await self._set_going(refund_id)
+        return await self.status(refund_id)
+
+    async def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
+        """Give up a refund that is stuck and of which nothing was paid; it ends FAILED.
+
+        Its money is free at once; its run undoes what was done and tells everybody. Returns the
+        status. Raises UnknownRefund, BadInput when it is over, or CannotGiveUp saying why.
+        """
+        if not reason.strip():
+            raise BadInput("giving a refund up needs a reason: it is told to everybody")
+        deciding.check_person(person, reason)
+        await asyncio.to_thread(
+            abandonment.abandon, books.ledger(), refund_id, person.strip(), reason.strip()
+        )
+        await self._set_going(refund_id)
         return await self.status(refund_id)
 
     async def nightly(self, night: date | None = None) -> Status:
@@ -222,6 +207,12 @@ class AsyncRefunds:
     async def history(self, refund_id: str) -> Events:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
         return await asyncio.to_thread(history.read, books.ledger(), refund_id)
+
+    async def audit(self, since: datetime | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield every event of every refund and every change of people, with their digests."""
+        events = audit.export(books.ledger(), since)
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
 
     async def watch(self, refund_id: str) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they happen, until the refund is over. Raises UnknownRefund."""
@@ -242,6 +233,14 @@ class AsyncRefunds:
         except SystemUnavailable:
             return None
 
+    async def _set_going(self, refund_id: str) -> None:
+        """Wake the refund's run, or start another where it is gone."""
+        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
+        if await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id):
+            await self._wake(refund_id)
+        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
+            await runs.launch(refund_id, again=True)
+
     async def _wake(self, refund_id: str) -> None:
         try:
             await runs.wake(refund_id)
@@ -252,6 +251,8 @@ class AsyncRefunds:
 
 class Refunds:
     """The same front door for programs without an event loop."""
+
+    people = People()
 
     def __init__(self) -> None:
         """Open the ledger."""
@@ -291,11 +292,22 @@ class Refunds:
         reason: str = "",
         digest: str | None = None,
         channel: str = "api",
+        origin: Origin | None = None,
+        on_behalf_of: str | None = None,
+        link: str | None = None,
     ) -> Status:
         """As `AsyncRefunds.decide`."""
         return asyncio.run(
             self._refunds.decide(
-                refund_id, choice, person=person, reason=reason, digest=digest, channel=channel
+                refund_id,
+                choice,
+                person=person,
+                reason=reason,
+                digest=digest,
+                channel=channel,
+                origin=origin,
+                on_behalf_of=on_behalf_of,
+                link=link,
             )
         )
 
@@ -303,9 +315,17 @@ class Refunds:
         """As `AsyncRefunds.resume`."""
         return asyncio.run(self._refunds.resume(refund_id, person=person, reason=reason))
 
+    def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
+        """As `AsyncRefunds.abandon`."""
+        return asyncio.run(self._refunds.abandon(refund_id, person=person, reason=reason))
+
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""
         return asyncio.run(self._refunds.history(refund_id))
+
+    def audit(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """As `AsyncRefunds.audit`."""
+        return audit.export(books.ledger(), since)
 
     def watch(self, refund_id: str) -> Iterator[dict[str, Any]]:
         """As `AsyncRefunds.watch`."""
@@ -318,71 +338,12 @@ class Refunds:
                     return
 
 
-def _checked_person(person: str, reason: str) -> None:
-    """Raise BadInput for a name or a reason that the ledger could not keep as it is."""
-    try:
-        _PERSON.validate_python(person.strip())
-        _REASON.validate_python(reason)
-    except ValidationError as error:
-        said = error.errors(include_input=False)[0]["msg"]
-        raise BadInput(f"the person's name and the reason must be plain text: {said}") from error
-
-
 async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
     return await anext(events)
 
 
 def _taken(wanted: RefundRequest | dict[str, Any]) -> RefundRequest:
     return wanted if isinstance(wanted, RefundRequest) else intake.read_request(wanted)
-
-
-def _looked_at(taken: list[RefundRequest], rules: Policy) -> list[tuple[Case, RiskFeatures]]:
-    """Each request's case and features; what the rules would not reject competes with the next."""
-    earlier, found = dict[str, list[Rival]](), []
-    for request in taken:
-        case = orders.with_after_sales(orders.read_case(request, 1))
-        before = earlier.setdefault(request.order_id, [])
-        known = {rival.refund_id for rival in case.rivals}
-        rivals = (*case.rivals, *(rival for rival in before if rival.refund_id not in known))
-        case = case.model_copy(update={"rivals": rivals})
-        features = risk.read_risk(case)
-        found.append((case, features))
-        if policy.assess(case, features, rules).verdict is not Verdict.REJECT:
-            before.append(_as_rival(request))
-    return found
-
-
-def _assessed(case: Case, features: RiskFeatures, rules: Policy, said: Advice) -> Assessed:
-    found = policy.assess(case, features, rules, said)
-    return Assessed(
-        refund_id=case.refund_id,
-        verdict=found.verdict,
-        reasons=tuple(reason.text for reason in found.reasons),
-    )
-
-
-def _as_rival(request: RefundRequest) -> Rival:
-    return Rival(
-        refund_id=request.refund_id,
-        state=State.RECEIVED,
-        item_ids=request.item_ids,
-        amount_minor=request.amount_minor,
-        holds_money=False,
-    )
-
-
-def _decide(refund_id: str, vote: Vote) -> None:
-    """Compare the facts with the world once more, then let the ledger take the decision."""
-    ledger = books.ledger()
-    row = requests.read(ledger, refund_id)
-    standing = approvals.standing(ledger, refund_id)
-    if vote.choice == "approve" and standing is not None and standing.status == approvals.OPEN:
-        request = RefundRequest.model_validate(row["request"])
-        change = records.difference(standing.facts, request, standing.round)
-        if change is not None:
-            approvals.supersede(ledger, refund_id, standing.approval_id, change)
-            raise DigestStale(f"{refund_id}: {change}. It is assessed and asked again")
-    approvals.decide(ledger, refund_id, vote)
 
 
 def _mark_resumed(refund_id: str, person: str, reason: str) -> None:

@@ -3,13 +3,16 @@
 RefundError
 ├── BadInput                  correct what you sent; nothing was stored        (exit 2)
 │   ├── UnknownRefund         no refund has this id
+│   ├── UnknownPerson         nobody is registered under this name
 │   └── ContentConflict       this id was submitted before with other content
 ├── Conflict                  the world moved on; look again, then act         (exit 1)
 │   ├── NothingToDecide       nobody is being asked about this refund now
 │   ├── DecisionConflict      it was decided otherwise, or you said otherwise
 │   ├── DecisionLate          the deadline has passed
 │   ├── DigestStale           what you saw is not what would be paid
-│   └── ApproverRefused       this person may not decide this refund
+│   ├── CannotGiveUp          it is not stuck, or money may have moved
+│   ├── ApproverRefused       this person may not decide this refund
+│   └── LinkRefused           forged, expired, used, or somebody else's
 ├── LedgerRefusal             our own rules said no; nothing was sent
 │   ├── ChargeExhausted       the charge or the items are already spoken for
 │   ├── KeyReused             one key, two different requests: a bug, loudly
@@ -27,6 +30,9 @@ RefundError
 
 Every error pickles: its arguments are its fields.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class RefundError(Exception):
@@ -46,6 +52,17 @@ class UnknownRefund(BadInput):
 
     def __str__(self) -> str:
         return f"no refund has the id {self.refund_id!r}; `refunds list` shows all of them"
+
+
+class UnknownPerson(BadInput):
+    """Nobody is registered under this name."""
+
+    def __init__(self, person_id: str) -> None:
+        super().__init__(person_id)
+        self.person_id = person_id
+
+    def __str__(self) -> str:
+        return f"nobody is registered as {self.person_id!r}; `refunds people list` shows everybody"
 
 
 class ContentConflict(BadInput):
@@ -80,11 +97,30 @@ class DecisionLate(Conflict):
 
 
 class DigestStale(Conflict):
-    """The decision was made on facts that are not the ones that would be paid."""
+    """The decision was made on facts that are not the ones that would be paid.
+
+    Fields: `message`, and `changes`: a mapping with `field`, `then` and `now` for each difference.
+    """
+
+    def __init__(self, message: str, changes: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message, changes)
+        self.message = message
+        self.changes = tuple(changes)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class CannotGiveUp(Conflict):
+    """The refund is not stuck, or its money has moved or may have."""
 
 
 class ApproverRefused(Conflict):
     """This person may not decide this refund."""
+
+
+class LinkRefused(Conflict):
+    """A signed link that leads nowhere: forged, expired, used, or somebody else's."""
 
 
 class LedgerRefusal(RefundError):

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refunds.errors import BadInput
-from refunds.models import Name
+from refunds.values import Name
 
 
 class Settings(BaseSettings):
@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     model_name: Name | Literal[""] = ""
     # How many questions a process has under way; what is more waits its turn.
     model_at_once: Annotated[int, Field(ge=1, le=1_000)] = 8
+    # Signs the links in cards: the newest first, then those whose links are still on their way.
+    # Empty is a secret that the embedded stack makes for itself.
+    link_secret: SecretStr = SecretStr("")
 
     # Where people reach the service and the Prefect UI; they appear as links in cards.
     public_url: str = ""

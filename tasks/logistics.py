@@ -1,11 +1,12 @@
 """Logistics: stop what has not left yet, or have it sent back."""
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from refunds.models import Case, Receipt
+from refunds.models import Case, Kind, Receipt
 from tasks import steps
-from tasks.effect import Action, perform
-from tasks.json_systems import creation, receipt, undoing
+from tasks.effect import Action, found, perform
+from tasks.json_systems import creation, receipt, receipt_of, undoing
 
 
 @task(
@@ -74,6 +75,22 @@ async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
             undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
         )
     )
+
+
+@task(
+    name="find_parcel",
+    # Asked anew by every run, and asking is harmless.
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def find_parcel(case: Case) -> Receipt | None:
+    """What was done to the parcel of a refund that is given up: its hold or its label, if any."""
+    action = shipment_hold(case) if case.request.kind is Kind.CANCEL else return_label(case)
+    return receipt_of(await found(action))
 
 
 def shipment_hold(case: Case) -> Action:

@@ -16,7 +16,7 @@ from refunds.ledger import effects
 from refunds.models import Advice, Case, NoOpinion, Opinion, RiskFeatures, Usage, Verdict
 from refunds.policy_file import ModelRule, Policy
 from refunds.settings import settings
-from tasks import books, chat, secrets, steps
+from tasks import books, secrets, steps
 from tasks.effect import Action, perform
 
 _MILLION = 1_000_000
@@ -105,6 +105,9 @@ def _stored(effect: effects.Effect) -> Opinion | NoOpinion:
 
 
 async def _asked(case: Case, risk: RiskFeatures, rules: Policy) -> Opinion | NoOpinion:
+    # Half a second of every start, which a shop without a model does not pay.
+    from tasks import chat  # noqa: PLC0415 - for the reason above
+
     rule = rules.model
     if rule is None:
         raise NeedsAttention("the policy has no [model] section, so that nothing may be asked")

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -132,7 +133,7 @@ async def listed(charge_id: str | None = None) -> Any:
 
 async def look_up(reference: str) -> dict[str, Any]:
     """One refund in the gateway's books, by the gateway's own id."""
-    return _kept(await _call("GET", f"/v1/refunds/{reference}"))
+    return _kept(await _call("GET", f"/v1/refunds/{quote(reference, safe='')}"))
 
 
 async def reconcile(row: dict[str, Any]) -> bool:

@@ -1,13 +1,15 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from refunds import wording
+from refunds import asking, wording
+from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
 from refunds.ledger import approvals, charges, history, leases, requests, waits
 from refunds.ledger.effects import key_of
@@ -57,7 +59,12 @@ async def open_refund(request: RefundRequest) -> Seat:
     lease = leases.take(books.ledger(), request.refund_id, str(flow_run.id))
     if lease.fence is not None:
         books.hold(request.refund_id, lease.fence)
-    return Seat(is_mine=lease.fence is not None, outcome=lease.outcome, held_by=lease.held_by)
+    return Seat(
+        is_mine=lease.fence is not None,
+        outcome=lease.outcome,
+        held_by=lease.held_by,
+        given_up=lease.given_up,
+    )
 
 
 def check_against_shop(wanted: list[RefundRequest]) -> None:
@@ -131,27 +138,15 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     timeout_seconds=30,
 )
 async def request_approval(case: Case, assessment: Assessment, policy: Policy) -> ApprovalRequest:
-    """Commit the question to be put to a person, bound to the digest of its facts."""
-    ledger, request = books.ledger(), case.request
-    asked = approvals.standing(ledger, case.refund_id, case.round)
-    now = ledger.clock()
-    facts = bound_facts(case, assessment.opinion, assessment.policy_version)
-    approval = ApprovalRequest(
-        approval_id=key_of(case.refund_id, "approval", case.round),
-        refund_id=case.refund_id,
-        round=case.round,
-        digest=binding_digest(facts),
-        facts=facts,
-        people_needed=policy.people_needed(request.amount_minor, request.currency),
-        verified_needed=policy.verified_needed(request.amount_minor, request.currency),
-        escalate_at=asked.escalate_at
-        if asked
-        else now + timedelta(hours=policy.approval.escalate_after_hours),
-        deadline=asked.deadline
-        if asked
-        else now + timedelta(hours=policy.approval.expire_after_hours),
-    )
-    approvals.open_approval(ledger, approval, request.requester, books.fence(case.refund_id))
+    """Commit the question to be put to a person, bound to the digest of its facts.
+
+    A question that was put already stays as it was: cards and decisions rest on it.
+    """
+    ledger = books.ledger()
+    asked = approvals.asked(ledger, case.refund_id, case.round)
+    approval = asked or asking.question(case, assessment, policy, ledger.clock())
+    fence = books.fence(case.refund_id)
+    approvals.open_approval(ledger, approval, case.request.requester, fence)
     return approval
 
 
@@ -193,17 +188,26 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
 
 
 def what_changed(case: Case, assessment: Assessment) -> str | None:
-    """What is different now from what was assessed, or None. Raises SystemUnavailable."""
+    """What is different now from what was approved, or None. Raises SystemUnavailable."""
+    asked = approvals.asked(books.ledger(), case.refund_id, case.round)
     then = bound_facts(case, assessment.opinion, assessment.policy_version)
-    return difference(then, case.request, case.round)
+    if asked is not None:
+        then = asked.facts
+    changes = changes_since(then, case.request, case.round)
+    return because_of(changes) if changes else None
 
 
-def difference(then: dict[str, object], request: RefundRequest, round_number: int) -> str | None:
-    """Which bound facts differ now from `then`, by name, or None."""
+def changes_since(
+    then: dict[str, Any], request: RefundRequest, round_number: int
+) -> tuple[Change, ...]:
+    """Which bound facts differ now from `then`, field by field. Raises SystemUnavailable."""
     fresh = orders.with_after_sales(orders.read_case(request, round_number))
-    now = bound_facts(fresh, None, books.policy().full_version)
-    names = [name for name in now if name != "opinion" and now[name] != then.get(name)]
-    return f"changed since it was assessed: {', '.join(names)}" if names else None
+    return changes_between(then, bound_facts(fresh, None, books.policy().full_version))
+
+
+def because_of(changes: tuple[Change, ...]) -> str:
+    """The changes as the reason for which a question is put again."""
+    return f"changed since it was assessed: {told(changes)}"
 
 
 @task(

@@ -19,12 +19,13 @@ class Lease:
     """What a run found when it asked for the refund.
 
     `fence` is its number when the refund is its own, None when it is not; then `outcome` says
-    how the refund ended, or `held_by` which run has it.
+    how the refund ended, or `held_by` which run has it. `given_up` says who gave the refund up.
     """
 
     fence: int | None
     outcome: Outcome | None
     held_by: str | None
+    given_up: str | None = None
 
 
 def holder_of_this_process(run_id: str) -> str:
@@ -59,7 +60,7 @@ def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
         waits.pass_ended(page)
         if page.row["state"] in (State.RECEIVED, State.NEEDS_ATTENTION):
             page.enter(State.ASSESSING)
-        return Lease(fence, None, None)
+        return Lease(fence, None, None, page.row["given_up"])
 
 
 def release(ledger: Ledger, refund_id: str, fence: int) -> None:

@@ -59,24 +59,6 @@ def open_wait(
         return openings
 
 
-def pass_wait(ledger: Ledger, refund_id: str, name: str, fence: int) -> None:
-    """The run goes on; the wait is done. Passing it again changes nothing."""
-    with ledger.page(refund_id, fence) as page:
-        known = _row(page.connection, refund_id, name)
-        if known is None or known["passed_at"] is not None:
-            return
-        ended_at = known["ended_at"] or page.now
-        _update(page.connection, refund_id, name, ended_at=ended_at, passed_at=page.now)
-        page.append("wait.passed", {"name": name})
-
-
-def is_over(ledger: Ledger, refund_id: str, name: str) -> bool:
-    """Whether what was waited for has come."""
-    with ledger.reading() as connection:
-        known = _row(connection, refund_id, name)
-    return known is not None and known["ended_at"] is not None
-
-
 def end(page: Page, kinds: tuple[str, ...], why: str) -> None:
     """What the refund waits for has come: end its open waits of these kinds.
 
