@@ -27,6 +27,7 @@ PLANTED = {
     "the gateway's key": "sk_test_planted9gateway",
     "the webhook secret": "whsec_planted9webhook",
     "the model's key": "sk-planted9model",
+    "the secret of the links": "planted9links",
     "the database's password": "planted9database",
     "the password in an address": "planted9notices",
 }
@@ -102,6 +103,7 @@ def after_a_bad_day(
             "REFUNDS_GATEWAY_URL": gateway.url,
             "REFUNDS_GATEWAY_KEY": PLANTED["the gateway's key"],
             "REFUNDS_WEBHOOK_SECRET": PLANTED["the webhook secret"],
+            "REFUNDS_LINK_SECRET": PLANTED["the secret of the links"],
             "REFUNDS_MODEL_URL": server.url,
             "REFUNDS_MODEL_NAME": "reader-1",
             "REFUNDS_MODEL_KEY": model_key,
