@@ -32,6 +32,8 @@ _ORDINARY_FORMAT = frozenset("\u200c\u200d\u200e\u200f\u061c\u00ad")
 # Variation selectors of no script: they carry any text unseen.
 _UNSEEN_SELECTORS = range(0xE0100, 0xE01F0)
 
+# What is shorter stands in ordinary words, and taking it out would spoil them.
+_ID_CHARACTERS = 4
 # Bounded, so that no text makes the search slow.
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w.-]{1,255}")
 # Cards, accounts, telephones and most ids; an amount or a postal code is shorter.
@@ -70,7 +72,7 @@ def _facts(case: Case, risk: RiskFeatures, rules: Assessment) -> dict[str, Any]:
     return {
         "request": {
             "kind": str(request.kind),
-            "reason": visible(request.reason),
+            "reason": visible(_without_identity(request.reason, case)),
             "amount": money.show(request.amount_minor, currency),
             "goodwill": money.show(request.goodwill_minor, currency),
             "items": [
@@ -128,7 +130,8 @@ def _without_identity(text: str, case: Case) -> str:
         request.refund_to: "[payment method]",
     }
     for identifier, word in sorted(known.items(), key=lambda pair: -len(pair[0])):
-        text = text.replace(identifier, word)
+        if len(identifier) >= _ID_CHARACTERS:
+            text = text.replace(identifier, word)
     text = _EMAIL.sub("[e-mail]", text)
     text = _LONG_NUMBER.sub("[number]", text)
     names = "|".join(map(re.escape, _NAME_IN_AN_ID.findall(request.customer_id)))

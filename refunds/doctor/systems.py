@@ -9,6 +9,7 @@ import httpx
 from refunds import answer, prompt
 from refunds.clock import system_clock
 from refunds.doctor.findings import Unwell
+from refunds.errors import NeedsAttention, SystemUnavailable
 from refunds.settings import Settings, settings
 from tasks import chat, secrets
 
@@ -51,9 +52,10 @@ async def clock() -> str:
     return seen
 
 
-def webhook_secret() -> str:
+async def webhook_secret() -> str:
     """The sandbox's secret is printed in this repository."""
     if settings().webhook_secret_block:
+        await _secret("webhook_secret")
         return f"in Prefect's Secret block {settings().webhook_secret_block}"
     default = Settings.model_fields["webhook_secret"].default.get_secret_value()
     is_sandbox = _address("gateway").startswith(settings().sandbox_url)
@@ -76,7 +78,7 @@ async def model() -> str:
         reply = await chat.chat(
             prompt.INSTRUCTIONS,
             f'{prompt.OPENING}{{"customer_message": {{"text": ""}}}}{prompt.CLOSING}',
-            key=await secrets.secret("model_key"),
+            key=await _secret("model_key"),
             answer_within_seconds=_OPINION_SECONDS,
         )
         answer.read(reply.text)
@@ -105,6 +107,16 @@ def answers(system: str) -> Callable[[], Awaitable[str]]:
     return look
 
 
+async def _secret(name: secrets.SecretName) -> str:
+    try:
+        return await secrets.secret(name)
+    except (NeedsAttention, SystemUnavailable) as error:
+        raise Unwell(
+            str(error),
+            f"make the block in the Prefect UI, or set REFUNDS_{name.upper()} without one",
+        ) from error
+
+
 def _address(system: str) -> str:
     return settings().system_url(system)
 
@@ -116,7 +128,7 @@ def _shown(system: str) -> str:
 
 
 async def _ask_gateway() -> httpx.Response:
-    key = await secrets.secret("gateway_key")
+    key = await _secret("gateway_key")
     url = f"{_address('gateway')}/v1/refunds?limit=1"
     return await _get("gateway", url, {"Authorization": f"Bearer {key}"})
 

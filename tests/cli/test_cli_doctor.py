@@ -138,3 +138,16 @@ def test_an_address_is_shown_without_what_may_be_secret_in_it(
     finding = _findings()["notices"]
     assert finding["seen"] == "http://127.0.0.1:9 does not answer (ConnectError)"
     assert not any(part in str(finding) for part in ("hunter22", "tok_9", "v_8"))
+
+
+@pytest.mark.parametrize("name", ["gateway_key", "webhook_secret"])
+def test_a_secret_block_that_cannot_be_read_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"REFUNDS_{name.upper()}_BLOCK", "somewhere")
+    settings.cache_clear()
+    finding = _findings()["gateway" if name == "gateway_key" else "webhook secret"]
+    assert not finding["is_well"]
+    assert finding["remedy"] == (
+        f"make the block in the Prefect UI, or set REFUNDS_{name.upper()} without one"
+    )

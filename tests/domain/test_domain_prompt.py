@@ -72,6 +72,10 @@ def test_no_name_and_no_id_of_ours_is_shown() -> None:
         assert hidden not in text, hidden
 
 
+def test_a_short_id_leaves_the_words_that_it_stands_in_alone() -> None:
+    assert shown_message("a lamp, an amp", refund_id="a", customer_id="ada") == "a lamp, an amp"
+
+
 def test_an_amount_or_a_date_in_a_message_stays_readable() -> None:
     message = "It cost $1,234.56 on 12/24/2026 and came to 90210."
     assert shown_message(message) == message
