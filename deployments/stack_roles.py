@@ -55,6 +55,8 @@ def prefect(settings: Settings) -> Role:
 
 def sandbox(settings: Settings) -> Role:
     """The outside world in a box."""
+    # It signs with the newest.
+    secret = settings.webhook_secret.get_secret_value().partition(",")[0].strip()
     return Role(
         name="sandbox",
         command=(
@@ -65,7 +67,7 @@ def sandbox(settings: Settings) -> Role:
         # Every user of the machine may read a process's arguments; only we its environment.
         environment={
             **client_environment(settings, os.environ),
-            "SANDBOX_WEBHOOK_SECRET": settings.webhook_secret.get_secret_value(),
+            "SANDBOX_WEBHOOK_SECRET": secret,
         },
         health_url=f"{settings.sandbox_url}/health",
         # It takes half a second; a loaded machine may need a hundred times that.

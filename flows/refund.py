@@ -68,7 +68,7 @@ async def chain(request: RefundRequest) -> Outcome:
         case = await orders.load_after_sale(await orders.load_order(request, round_number))
         features = await risk.load_risk(case)
         rules = await records.load_policy(case)
-        opinion = await model.ask_opinion(case, features, rules)
+        opinion = await model.ask_opinion(case, features)
         assessment = policy.assess(case, features, rules, opinion)
         await records.record_assessment(case, assessment, features)
 

@@ -369,12 +369,14 @@ class Seat(Value):
 
     `is_mine` says whether this run carries it on; if not, `outcome` says how the refund ended,
     or `held_by` which run has it. `given_up` says who gave the refund up and why, if anybody did.
+    `flow_version` is that of the day it was submitted: its course does not change under it.
     """
 
     is_mine: bool
     given_up: str | None = None
     outcome: Outcome | None = None
     held_by: str | None = None
+    flow_version: int = 1
 
 
 class Answer(Value):

@@ -12,8 +12,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from refunds import home_secrets
 from refunds.errors import BadInput
 from refunds.values import Name
+
+# What `REFUNDS_PREFECT_AUTH` says where nobody is to be asked for a password.
+_OPEN = "off"
 
 
 class Settings(BaseSettings):
@@ -26,9 +30,18 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1024, le=65_000)] = 4200
     policy: Path | None = None
 
+    # How long a night's batch may take, in hours: begun at two, it is through before work begins.
+    night_hours: Annotated[int, Field(ge=1, le=24)] = 6
+    # So many new requests at once are carried together by one run; fewer get a run each, which
+    # is quicker for a single one.
+    batch_from: Annotated[int, Field(ge=2)] = 10
+
     ledger_url: SecretStr = SecretStr("")
     shop_url: SecretStr = SecretStr("")
     prefect_database_url: SecretStr = SecretStr("")
+    # What the embedded Prefect API asks for, as `user:password`. Empty: what `refunds up` made
+    # for this home; `off`: nothing.
+    prefect_auth: SecretStr = SecretStr("")
 
     gateway_url: str = ""
     crm_url: str = ""
@@ -39,6 +52,7 @@ class Settings(BaseSettings):
     model_url: str = ""
 
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
+    # Several, separated by commas, while one replaces another: any of them is taken.
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
     # A server on one's own machine asks for none, and OpenAI's client insists on some word.
     model_key: SecretStr = SecretStr("none")
@@ -57,6 +71,15 @@ class Settings(BaseSettings):
 
     # Where people reach the service and the Prefect UI; they appear as links in cards.
     public_url: str = ""
+    # Further names under which the service is reached, separated by commas.
+    service_hosts: str = ""
+    # Signs what the service hands out and takes back. Empty: made for this home.
+    service_secret: SecretStr = SecretStr("")
+
+    # The company's own sign-in (OpenID Connect); empty: passwords of ours.
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
 
     @model_validator(mode="after")
     def _model_has_a_name(self) -> Self:
@@ -80,6 +103,12 @@ class Settings(BaseSettings):
         return self.home.expanduser().absolute()
 
     @property
+    def service_secret_text(self) -> str:
+        """What the service signs with: given, or this home's own, made when first asked for."""
+        given = self.service_secret.get_secret_value()
+        return given or home_secrets.keep(self.home_dir / "service-secret")
+
+    @property
     def prefect_url(self) -> str:
         """The embedded Prefect server's address, without `/api`."""
         return f"http://127.0.0.1:{self.port}"
@@ -88,6 +117,37 @@ class Settings(BaseSettings):
     def prefect_api_url(self) -> str:
         """The Prefect API in use: `PREFECT_API_URL` where it is set, else the embedded one."""
         return os.environ.get("PREFECT_API_URL") or f"{self.prefect_url}/api"
+
+    @property
+    def prefect_auth_file(self) -> Path:
+        """Where this home keeps what its Prefect API asks for."""
+        return self.home_dir / "prefect-auth"
+
+    @property
+    def embedded_auth_string(self) -> str:
+        """`user:password` of the embedded Prefect API; empty when it asks for nothing."""
+        given = self.prefect_auth.get_secret_value()
+        if given == _OPEN:
+            return ""
+        # Prefect's own name for it counts as well.
+        given = given or os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "")
+        return given or home_secrets.kept(self.prefect_auth_file)
+
+    @property
+    def prefect_auth_string(self) -> str:
+        """`user:password` for the Prefect API in use; another server never gets this home's."""
+        given = os.environ.get("PREFECT_API_AUTH_STRING")
+        if given is not None:
+            return given
+        is_ours = self.prefect_api_url.rstrip("/") == f"{self.prefect_url}/api"
+        return self.embedded_auth_string if is_ours else ""
+
+    def make_prefect_auth(self) -> None:
+        """Make what the embedded Prefect API asks for, unless it is given, known or off."""
+        if not self.embedded_auth_string and self.prefect_auth.get_secret_value() != _OPEN:
+            home_secrets.keep(
+                self.prefect_auth_file, lambda: f"refunds:{home_secrets.random_text()}"
+            )
 
     @property
     def service_url(self) -> str:

@@ -19,6 +19,7 @@ from tasks.json_systems import creation, receipt, receipt_of, undoing
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def issue_coupon(case: Case) -> Receipt:
     """Give the goodwill coupon that was asked for with the refund."""
     return receipt(await perform(coupon(case)))
@@ -34,10 +35,10 @@ async def issue_coupon(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
-    path = f"/v1/coupons/{coupon.reference}/void"
-    return receipt(await perform(undoing(case.refund_id, "void_coupon", "coupons", path, "void")))
+    return receipt(await perform(voiding(case, coupon)))
 
 
 @task(
@@ -50,6 +51,7 @@ async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def find_coupon(case: Case) -> Receipt | None:
     """The coupon of a refund that is given up, if it was issued."""
     return receipt_of(await found(coupon(case)))
@@ -67,3 +69,9 @@ def coupon(case: Case) -> Action:
     return creation(
         case.refund_id, "issue_coupon", "coupons", "coupons", body, id_field="coupon_id"
     )
+
+
+def voiding(case: Case, coupon: Receipt) -> Action:
+    """The end of a coupon."""
+    path = f"/v1/coupons/{coupon.reference}/void"
+    return undoing(case.refund_id, "void_coupon", "coupons", path, "void")

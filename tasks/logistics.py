@@ -19,6 +19,7 @@ from tasks.json_systems import creation, receipt, receipt_of, undoing
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def hold_shipment(case: Case) -> Receipt:
     """Keep a cancelled order in the warehouse."""
     return receipt(await perform(shipment_hold(case)))
@@ -34,12 +35,10 @@ async def hold_shipment(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
-    path = f"/v1/holds/{hold.reference}/release"
-    return receipt(
-        await perform(undoing(case.refund_id, "release_shipment", "logistics", path, "released"))
-    )
+    return receipt(await perform(releasing(case, hold)))
 
 
 @task(
@@ -52,6 +51,7 @@ async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def create_return_label(case: Case) -> Receipt:
     """Let the customer send the items back."""
     return receipt(await perform(return_label(case)))
@@ -67,14 +67,10 @@ async def create_return_label(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
-    path = f"/v1/labels/{label.reference}/cancel"
-    return receipt(
-        await perform(
-            undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
-        )
-    )
+    return receipt(await perform(cancelling(case, label)))
 
 
 @task(
@@ -87,6 +83,7 @@ async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def find_parcel(case: Case) -> Receipt | None:
     """What was done to the parcel of a refund that is given up: its hold or its label, if any."""
     action = shipment_hold(case) if case.request.kind is Kind.CANCEL else return_label(case)
@@ -109,3 +106,15 @@ def return_label(case: Case) -> Action:
     return creation(
         case.refund_id, "create_return_label", "logistics", "labels", body, id_field="label_id"
     )
+
+
+def releasing(case: Case, hold: Receipt) -> Action:
+    """The end of a hold."""
+    path = f"/v1/holds/{hold.reference}/release"
+    return undoing(case.refund_id, "release_shipment", "logistics", path, "released")
+
+
+def cancelling(case: Case, label: Receipt) -> Action:
+    """The end of a return label."""
+    path = f"/v1/labels/{label.reference}/cancel"
+    return undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")

@@ -11,7 +11,7 @@ from prefect import task
 
 from refunds import answer, policy, prompt
 from refunds.digests import digest
-from refunds.errors import NeedsAttention, SystemUnavailable
+from refunds.errors import BadInput, NeedsAttention, SystemUnavailable
 from refunds.ledger import effects
 from refunds.models import Advice, Case, NoOpinion, Opinion, RiskFeatures, Usage, Verdict
 from refunds.policy_file import ModelRule, Policy
@@ -34,33 +34,30 @@ _gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] 
     # at most 40 s; the rest is for the ledger.
     timeout_seconds=60,
 )
-async def ask_opinion(case: Case, risk: RiskFeatures, rules: Policy) -> Advice:
+@steps.journaled
+async def ask_opinion(case: Case, risk: RiskFeatures) -> Advice:
     """The opinion on a case; None when nobody was asked, NoOpinion when nobody answered."""
-    return await opinion_of(case, risk, rules)
+    return await opinion_of(case, risk)
 
 
-async def opinion_of(case: Case, risk: RiskFeatures, rules: Policy) -> Advice:
+async def opinion_of(case: Case, risk: RiskFeatures) -> Advice:
     """As `ask_opinion`: asked once a round, and in the ledger before anybody uses it.
 
     The caller holds the refund's fence. A crash before the answer asks again; one after it does
-    not. Many may be asked at the same time: REFUNDS_MODEL_AT_ONCE of them are under way.
+    not. Of many at once, REFUNDS_MODEL_AT_ONCE are under way.
     """
     known = effects.read(books.ledger(), effects.key_of(case.refund_id, _STEP, case.round))
     if known is not None and known.state == "succeeded":
-        return _stored(known)
-    if not _is_wanted(case, risk, rules):
+        return advice_of(known)
+    rules = _policy()
+    if not is_wanted(case, risk, rules):
         return None
-    # The place is taken before the intent: whoever waits for one has not begun.
-    async with _gate():
-        return _stored(await perform(_asking(case, risk, rules)))
+    return advice_of(await perform(question(case, risk, rules)))
 
 
 async def fresh_opinion(case: Case, risk: RiskFeatures, rules: Policy) -> Advice:
     """As `opinion_of` for a case that is only assessed: it is asked each time, and not kept."""
-    if not _is_wanted(case, risk, rules):
-        return None
-    async with _gate():
-        return await _asked(case, risk, rules)
+    return await _asked(case, risk, rules) if is_wanted(case, risk, rules) else None
 
 
 def is_configured() -> bool:
@@ -71,8 +68,15 @@ def is_configured() -> bool:
 _STEP = "ask_opinion"
 
 
-def _is_wanted(case: Case, risk: RiskFeatures, rules: Policy) -> bool:
-    """What the rules reject needs no opinion, and its text reaches no model."""
+def _policy() -> Policy:
+    try:
+        return books.policy()
+    except BadInput as error:
+        raise NeedsAttention(str(error)) from error
+
+
+def is_wanted(case: Case, risk: RiskFeatures, rules: Policy) -> bool:
+    """Whether a model is asked: what the rules reject needs no opinion, and reaches no model."""
     verdict = policy.assess(case, risk, rules).verdict
     return (
         is_configured()
@@ -81,7 +85,7 @@ def _is_wanted(case: Case, risk: RiskFeatures, rules: Policy) -> bool:
     )
 
 
-def _asking(case: Case, risk: RiskFeatures, rules: Policy) -> Action:
+def question(case: Case, risk: RiskFeatures, rules: Policy) -> Action:
     """The question as an effect. Its request is the round: what was shown may differ once more.
 
     A crash between question and answer may be followed by another model, prompt or customer
@@ -98,7 +102,8 @@ def _asking(case: Case, risk: RiskFeatures, rules: Policy) -> Action:
     return Action(case.refund_id, _STEP, "model", request, send, ask, attempt=case.round)
 
 
-def _stored(effect: effects.Effect) -> Opinion | NoOpinion:
+def advice_of(effect: effects.Effect) -> Opinion | NoOpinion:
+    """What came of a question, as the ledger has it."""
     response = effect.response or {}
     kind = NoOpinion if "missing" in response else Opinion
     return kind.model_validate(response)
@@ -111,19 +116,21 @@ async def _asked(case: Case, risk: RiskFeatures, rules: Policy) -> Opinion | NoO
     rule = rules.model
     if rule is None:
         raise NeedsAttention("the policy has no [model] section, so that nothing may be asked")
-    question = prompt.question(case, risk, policy.assess(case, risk, rules))
+    shown = prompt.question(case, risk, policy.assess(case, risk, rules))
     asked = {
         "model": settings().asked_model,
         "prompt_version": prompt.VERSION,
-        "asked_digest": digest(question),
+        "asked_digest": digest(shown),
     }
     try:
-        reply = await chat.chat(
-            prompt.INSTRUCTIONS,
-            question,
-            key=await secrets.secret("model_key"),
-            answer_within_seconds=rule.answer_within_seconds,
-        )
+        key = await secrets.secret("model_key")
+        async with _gate():
+            reply = await chat.chat(
+                prompt.INSTRUCTIONS,
+                shown,
+                key=key,
+                answer_within_seconds=rule.answer_within_seconds,
+            )
     except chat.NoReply as error:
         return NoOpinion(missing=error.why, usage=_usage(error.tokens, rule), **asked)
     except (NeedsAttention, SystemUnavailable) as error:

@@ -46,6 +46,7 @@ _PAGE = 100
     # Three calls of at most 20 seconds each: ask, send, and one pause the gateway asks for.
     timeout_seconds=90,
 )
+@steps.journaled
 async def issue_refund(case: Case) -> Payment:
     """Pay, once. Returns what the gateway says: succeeded, pending or failed for good.
 
@@ -73,6 +74,7 @@ async def issue_refund(case: Case) -> Payment:
     persist_result=False,
     timeout_seconds=60,
 )
+@steps.journaled
 async def await_settlement(case: Case) -> Payment | Standstill:
     """What the ledger knows of a pending payment: its ending, or a wait for the gateway's word."""
     ledger, refund_id = books.ledger(), case.refund_id

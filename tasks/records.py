@@ -1,5 +1,6 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from prefect.runtime import flow_run
 from refunds import asking, wording
 from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import approvals, charges, history, leases, requests, waits
+from refunds.ledger import Page, approvals, charges, history, leases, requests, waits
 from refunds.ledger.effects import key_of
 from refunds.models import (
     ApprovalRequest,
@@ -30,7 +31,7 @@ from refunds.policy_file import Policy
 from tasks import books, orders, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
-_MOST_ROUNDS = 20
+MOST_ROUNDS = 20
 
 # Enough wrong requests in one message to see what is wrong with all of them.
 _NAMED = 20
@@ -47,6 +48,7 @@ _NAMED = 20
     retry_condition_fn=steps.may_retry,
     timeout_seconds=30,
 )
+@steps.journaled
 async def open_refund(request: RefundRequest) -> Seat:
     """Take the refund's lease for this run, entering the request if nobody has yet.
 
@@ -64,6 +66,7 @@ async def open_refund(request: RefundRequest) -> Seat:
         outcome=lease.outcome,
         held_by=lease.held_by,
         given_up=lease.given_up,
+        flow_version=lease.flow_version,
     )
 
 
@@ -89,6 +92,7 @@ def check_against_shop(wanted: list[RefundRequest]) -> None:
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_policy(case: Case) -> Policy:  # noqa: ARG001 - the case and its round are the key
     """The policy in force when this round began. Raises NeedsAttention when it is not readable."""
     try:
@@ -103,25 +107,14 @@ async def load_policy(case: Case) -> Policy:  # noqa: ARG001 - the case and its 
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
     """Write the verdict and its reasons to the ledger, and the facts to the run's page."""
     refund_id = case.refund_id
     with books.ledger().page(refund_id, books.fence(refund_id)) as page:
-        page.append(
-            "refund.assessed",
-            {
-                "round": case.round,
-                "assessment": assessment.plain(),
-                "order": case.order.plain() if case.order else None,
-                "after_sales": [record.plain() for record in case.after_sales],
-                "rivals": [rival.plain() for rival in case.rivals],
-                "risk": risk.plain(),
-            },
-        )
-        reasons = [reason.plain() for reason in assessment.reasons]
-        page.change(verdict=str(assessment.verdict), reasons=reasons)
-        if assessment.verdict is Verdict.APPROVE:
-            page.enter(State.APPROVED)
+        write_assessment(page, case, assessment, risk)
+        steps.close(page, None)
+    reasons = [reason.plain() for reason in assessment.reasons]
     facts = bound_facts(case, assessment.opinion, assessment.policy_version)
     await acreate_markdown_artifact(
         key="refund-facts",
@@ -131,12 +124,32 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     )
 
 
+def write_assessment(page: Page, case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
+    """The verdict, its reasons, and every fact that it was reached by."""
+    page.append(
+        "refund.assessed",
+        {
+            "round": case.round,
+            "assessment": assessment.plain(),
+            "order": case.order.plain() if case.order else None,
+            "after_sales": [record.plain() for record in case.after_sales],
+            "rivals": [rival.plain() for rival in case.rivals],
+            "risk": risk.plain(),
+        },
+    )
+    reasons = [reason.plain() for reason in assessment.reasons]
+    page.change(verdict=str(assessment.verdict), reasons=reasons)
+    if assessment.verdict is Verdict.APPROVE:
+        page.enter(State.APPROVED)
+
+
 @task(
     name="request_approval",
     cache_key_fn=steps.by_round,
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def request_approval(case: Case, assessment: Assessment, policy: Policy) -> ApprovalRequest:
     """Commit the question to be put to a person, bound to the digest of its facts.
 
@@ -160,6 +173,7 @@ async def request_approval(case: Case, assessment: Assessment, policy: Policy) -
     retry_condition_fn=steps.may_retry,
     timeout_seconds=30,
 )
+@steps.journaled
 async def reserve_money(case: Case, assessment: Assessment) -> bool:
     """Look at the world once more, then set the money aside.
 
@@ -167,8 +181,8 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     approval counts no more and the refund is assessed again.
     """
     ledger, refund_id = books.ledger(), case.refund_id
-    if case.round > _MOST_ROUNDS:
-        raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
+    if case.round > MOST_ROUNDS:
+        raise NeedsAttention(f"{refund_id} changed {MOST_ROUNDS} times while it was decided")
     if charges.holds_money(ledger, refund_id):
         return True
     change = what_changed(case, assessment)
@@ -217,17 +231,24 @@ def because_of(changes: tuple[Change, ...]) -> str:
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def write_audit(case: Case, outcome: Outcome, why: str) -> Outcome:
     """Close the refund's books: outcome, reason, and the lease given back."""
     ledger, refund_id = books.ledger(), case.refund_id
     with ledger.page(refund_id, books.fence(refund_id)) as page:
-        if page.row["outcome"] is None:
-            page.append("refund.concluded", {"outcome": str(outcome), "why": why})
-            page.enter(State.COMPLETED)
-            page.change(outcome=str(outcome), completed_at=page.now, attention=None)
+        close_books(page, outcome, why)
+        steps.close(page, outcome)
         page.change(lease_holder=None, lease_expires_at=None)
     books.let_go(refund_id)
     return outcome
+
+
+def close_books(page: Page, outcome: Outcome, why: str) -> None:
+    """The end of a refund on its page."""
+    if page.row["outcome"] is None:
+        page.append("refund.concluded", {"outcome": str(outcome), "why": why})
+        page.enter(State.COMPLETED)
+        page.change(outcome=str(outcome), completed_at=page.now, attention=None)
 
 
 def enter_syncing(refund_id: str) -> None:
@@ -242,6 +263,7 @@ def enter_syncing(refund_id: str) -> None:
     persist_result=False,
     timeout_seconds=30,
 )
+@steps.journaled
 async def note_outage(request: RefundRequest, system: str, detail: str) -> Standstill:
     """Decide when to try again; when patience is over, hand the refund to a person."""
     ledger, refund_id = books.ledger(), request.refund_id
@@ -259,6 +281,7 @@ async def note_outage(request: RefundRequest, system: str, detail: str) -> Stand
     persist_result=False,
     timeout_seconds=30,
 )
+@steps.journaled
 async def note_attention(request: RefundRequest, why: str) -> Standstill:
     """Hand the refund to a person: it waits until somebody resumes it."""
     return hand_to_a_person(request.refund_id, why)
@@ -276,9 +299,14 @@ def hand_to_a_person(refund_id: str, why: str) -> Standstill:
 
 
 def begin_wait(
-    refund_id: str, name: str, reason: waits.WaitReason, due_at: datetime | None
+    refund_id: str,
+    name: str,
+    reason: waits.WaitReason,
+    due_at: datetime | None,
+    *,
+    output: Callable[[Standstill], Any] = lambda standstill: standstill,
 ) -> Standstill:
-    """Open a wait; with it the lease is given back."""
+    """Open a wait; with it the lease is given back and the running step ends with its `output`."""
     begun = waits.open_wait(
         books.ledger(),
         refund_id,
@@ -287,6 +315,7 @@ def begin_wait(
         run_id=str(flow_run.id),
         fence=books.fence(refund_id),
         due_at=due_at,
+        closing=lambda page, begun: steps.close(page, output(Standstill(name=name, begun=begun))),
     )
     if begun:
         books.let_go(refund_id)

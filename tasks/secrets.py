@@ -37,6 +37,11 @@ async def secret(name: SecretName) -> str:
     return value
 
 
+async def listed(name: SecretName) -> list[str]:
+    """Every value of a secret that is one of several, while one replaces another."""
+    return [value.strip() for value in (await secret(name)).split(",") if value.strip()]
+
+
 async def _loaded(name: str, block_name: str) -> str:
     try:
         block: Secret[Any] = await Secret.aload(block_name)
@@ -56,7 +61,7 @@ def without_secrets(text: str) -> str:
     names = ("gateway_key", "webhook_secret", "model_key")
     values = [getattr(settings(), name).get_secret_value() for name in names]
     values += [value for _, value in _kept.values()]
-    for value in values:
+    for value in (part.strip() for text in values for part in text.split(",")):
         if len(value) >= _LEAST_CHARACTERS:
             text = text.replace(value, "[secret]")
     return text

@@ -23,19 +23,18 @@ _TOLERANCE = timedelta(minutes=5)
 _DIGITS = 10
 
 
-def verified(body: bytes, signature: str, secret: str, now: datetime) -> dict[str, Any]:
-    """The event in a body that our secret signed. Raises ValueError saying what is wrong."""
+def verified(body: bytes, signature: str, secrets: list[str], now: datetime) -> dict[str, Any]:
+    """The event in a body that one of our secrets signed. Raises ValueError saying why not."""
     fields = [part.partition("=")[::2] for part in signature.split(",")]
     signed_at = next((value for name, value in fields if name.strip() == "t"), "")
     if not signed_at.isascii() or not signed_at.isdigit() or len(signed_at) > _DIGITS:
         raise ValueError("the Stripe-Signature header has no timestamp")
     if abs(now - datetime.fromtimestamp(int(signed_at), UTC)) > _TOLERANCE:
         raise ValueError("the signature is too old, or one of our clocks is wrong")
-    expected = hmac.new(
-        secret.encode(), signed_at.encode() + b"." + body, hashlib.sha256
-    ).hexdigest()
-    given = [value for name, value in fields if name.strip() == "v1"]
-    if not any(hmac.compare_digest(expected.encode(), value.encode()) for value in given):
+    signed = signed_at.encode() + b"." + body
+    expected = [_signature(secret, signed) for secret in secrets]
+    given = [value.encode() for name, value in fields if name.strip() == "v1"]
+    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
         raise ValueError("the signature does not match the body")
     try:
         event = json.loads(body)
@@ -44,6 +43,10 @@ def verified(body: bytes, signature: str, secret: str, now: datetime) -> dict[st
     if not isinstance(event, dict) or not isinstance(event.get("id"), str):
         raise ValueError("the body is not an event")  # noqa: TRY004 - one error for a bad body
     return event
+
+
+def _signature(secret: str, signed: bytes) -> bytes:
+    return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode()
 
 
 async def take(event: dict[str, Any]) -> str | None:

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from refunds.digests import digest
 from refunds.errors import NeedsAttention
 from refunds.ledger import effects, history
 from refunds.models import Advice, Case, NoOpinion, Opinion, Usage, Verdict
-from refunds.policy_file import Policy
+from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
 from tasks import books, chat, model, risk, secrets
 from tests.tasks.model_server import FINE, ModelServer, Said, completion
@@ -35,24 +36,33 @@ def server(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServe
         world.run(chat.close())
 
 
-def impatient() -> Policy:
-    """The policy with one second for an answer."""
-    rules = books.policy()
-    assert rules.model is not None
-    rule = rules.model.model_copy(update={"answer_within_seconds": 1})
-    return rules.model_copy(update={"model": rule})
+@pytest.fixture
+def under(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], None]:
+    """Puts a policy in force that differs from the default in one piece of its text."""
+
+    def change(old: str, new: str) -> None:
+        text = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
+        assert old in text
+        (tmp_path / "policy.toml").write_text(text.replace(old, new), encoding="utf-8")
+        monkeypatch.setenv("REFUNDS_POLICY", str(tmp_path / "policy.toml"))
+        settings.cache_clear()
+
+    return change
 
 
-def opinion(world: World, case: Case, rules: Policy | None = None) -> Advice:
-    found: Advice = world.run(
-        model.ask_opinion.fn(case, risk.read_risk(case), rules or books.policy())
-    )
+@pytest.fixture
+def impatient(under: Callable[[str, str], None]) -> None:
+    under("answer_within_seconds = 30", "answer_within_seconds = 1")
+
+
+def opinion(world: World, case: Case) -> Advice:
+    found: Advice = world.run(model.ask_opinion.fn(case, risk.read_risk(case)))
     return found
 
 
-def missing(world: World, case: Case, rules: Policy | None = None) -> str:
+def missing(world: World, case: Case) -> str:
     """Why there is no opinion; the rules then send an approval to a person."""
-    found = opinion(world, case, rules)
+    found = opinion(world, case)
     assert isinstance(found, NoOpinion)
     assert found.prompt_version == prompt.VERSION
     assessment = policy.assess(case, risk.read_risk(case), books.policy(), found)
@@ -138,9 +148,11 @@ def test_what_the_rules_reject_reaches_no_model(world: World, server: ModelServe
     assert effects.of_refund(world.ledger, case.refund_id) == []
 
 
-def test_a_policy_that_wants_no_opinion_gets_none(world: World, server: ModelServer) -> None:
-    rules = books.policy().model_copy(update={"model": None})
-    assert opinion(world, reviewed(world), rules) is None
+def test_a_policy_that_wants_no_opinion_gets_none(
+    world: World, server: ModelServer, under: Callable[[str, str], None]
+) -> None:
+    under('asked_about = ["APPROVE", "REVIEW"]', "asked_about = []")
+    assert opinion(world, reviewed(world)) is None
     assert server.asked == []
 
 
@@ -204,18 +216,18 @@ def test_each_way_not_to_answer_is_no_opinion_with_its_reason(
     assert len(server.asked) == asked
 
 
-def test_a_slow_answer_is_none(world: World, server: ModelServer) -> None:
+def test_a_slow_answer_is_none(world: World, server: ModelServer, impatient: None) -> None:
     gate = threading.Event()
     server.behave = lambda _: Said(hold=gate.wait)
-    assert missing(world, reviewed(world), impatient()) == "no answer within 1 s"
+    assert missing(world, reviewed(world)) == "no answer within 1 s"
     gate.set()
 
 
 def test_a_long_pause_that_a_server_asks_for_is_not_waited_out(
-    world: World, server: ModelServer
+    world: World, server: ModelServer, impatient: None
 ) -> None:
     server.behave = lambda _: Said.json({}, 429, Retry_After="30")
-    assert missing(world, reviewed(world), impatient()) == "no answer within 1 s"
+    assert missing(world, reviewed(world)) == "no answer within 1 s"
     assert len(server.asked) == 1
 
 
@@ -301,7 +313,7 @@ def test_no_more_questions_are_under_way_than_the_settings_allow(
     cases = [reviewed(world) for _ in range(9)]
 
     async def all_of_them() -> list[Advice]:
-        asking = (model.opinion_of(c, risk.read_risk(c), books.policy()) for c in cases)
+        asking = (model.opinion_of(c, risk.read_risk(c)) for c in cases)
         return list(await asyncio.gather(*asking))
 
     assert all(isinstance(found, Opinion) for found in world.run(all_of_them()))

@@ -89,7 +89,7 @@ def test_risk_counts_the_customers_other_refunds(world: World) -> None:
 
 def test_without_a_model_nobody_has_an_opinion(world: World) -> None:
     case = world.running()
-    assert world.run(model.ask_opinion.fn(case, risk.read_risk(case), books.policy())) is None
+    assert world.run(model.ask_opinion.fn(case, risk.read_risk(case))) is None
 
 
 def test_money_is_reserved_for_what_was_assessed_and_only_once(world: World) -> None:
