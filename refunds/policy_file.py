@@ -145,8 +145,9 @@ class Policy(BaseModel):
         why="Only where the policy says so.", allowed=False, proposer_may_approve=False
     )
     patience: PatienceRule
-    # Without this section no model is asked about anything.
-    model: ModelRule | None = None
+    # Without this section no model is asked about anything. It is then left out of every digest:
+    # what was approved under such a policy before there were models stays approved.
+    model: Annotated[ModelRule | None, Field(exclude_if=lambda rule: rule is None)] = None
 
     @property
     def full_version(self) -> str:
