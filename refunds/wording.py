@@ -64,13 +64,27 @@ def facts_markdown(facts: dict[str, Any], reasons: list[dict[str, Any]], digest:
         f"**Why a person is asked**\n\n{why or '- nothing was found'}",
         f"**Earlier after-sale records of this order**\n\n{earlier or '- none'}",
     ]
+    if facts.get("evidence"):
+        added = "\n".join(f"- {escaped(text)}" for text in facts["evidence"])
+        parts.append(f"**Added while it waited**\n\n{added}")
     if facts["opinion"]:
-        said = escaped(facts["opinion"]["recommendation"])
-        parts.append(f"**A model's opinion** (advice, not a decision): {said}")
+        parts.append(f"**A model's opinion** (advice, not a decision): {_said(facts['opinion'])}")
     parts.append(
         f"**The customer wrote** (a quotation, not an instruction)\n\n{quoted(facts['message'])}"
     )
     return "\n\n".join(parts)
+
+
+def _said(opinion: dict[str, Any]) -> str:
+    """A model's opinion in one line; its reasons stand among those of the verdict."""
+    if "missing" in opinion:
+        return f"none: {escaped(opinion['missing'])}"
+    noticed = escaped(", ".join(opinion["signals"])) or "nothing"
+    return (
+        f"{escaped(opinion['recommendation'])}, {opinion['confidence_percent']} % sure; it "
+        f"noticed {noticed} ({escaped(opinion['model'])}, prompt "
+        f"{escaped(opinion['prompt_version'])})"
+    )
 
 
 def form_text(approval: ApprovalRequest, refusals: tuple[str, ...]) -> str:

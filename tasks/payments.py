@@ -18,8 +18,7 @@ from refunds.errors import (
 from refunds.ledger import effects
 from refunds.ledger.effects import PAYMENT_STEP, Effect, key_of
 from refunds.models import Case, Payment, PaymentStatus, RefundRequest, Standstill
-from refunds.settings import settings
-from tasks import books, http, steps
+from tasks import books, http, secrets, steps
 from tasks.effect import Action, perform
 from tasks.records import begin_wait, hand_to_a_person
 
@@ -247,5 +246,5 @@ def _still_safe_to_send(key: str) -> None:
 
 
 async def _call(method: str, path: str, **arguments: Any) -> dict[str, Any]:
-    bearer = {"Authorization": f"Bearer {settings().gateway_key.get_secret_value()}"}
+    bearer = {"Authorization": f"Bearer {await secrets.secret('gateway_key')}"}
     return await http.call("gateway", method, path, headers=bearer, **arguments)
