@@ -64,7 +64,7 @@ def found_in(world: World) -> dict[str, dict[str, Any]]:
             found[row["refund_id"]]["effects"][row["key"]] = _unnumbered(kept)
         query = sa.select(schema.history).order_by(schema.history.c.sequence)
         for row in connection.execute(query).mappings():
-            if row["event"] not in _OF_THE_LANE:
+            if row["event"] not in _OF_THE_LANE and not row["event"].startswith("step."):
                 found[row["refund_id"]]["events"].append(row["event"])
         for table, names in (
             (schema.reservations, ("charge_id", "amount_minor", "item_ids", "state")),
