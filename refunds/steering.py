@@ -1,15 +1,20 @@
 """Steering refunds, from any door: back to an earlier step, planned first and done on request."""
 
 import asyncio
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from refunds import history_document
 from refunds.deciding import check_person
-from refunds.errors import BadInput, Conflict, SystemUnavailable
+from refunds.errors import BadInput, Conflict, StepFailed, SystemUnavailable
 from refunds.history_document import HistoryDocument
-from refunds.ledger import requests, rewinding
+from refunds.ledger import requests, rewinding, updates
+from refunds.ledger.questions import Standing
+from refunds.ledger.updates import Update
 from refunds.models import RefundRequest, State
-from tasks import books, orders, payments, runs
+from refunds.verify import bundles
+from tasks import books, cards, orders, payments, runs
 
 # What the gateway has and will not pay.
 _NOT_PAID = ("failed", "canceled")
@@ -23,6 +28,10 @@ class Steering:
     async def history_document(self, refund_id: str) -> HistoryDocument:
         """The history as one document with all it refers to. Raises UnknownRefund."""
         return await asyncio.to_thread(history_document.of, books.ledger(), refund_id)
+
+    async def export(self, refund_id: str) -> bytes:
+        """The evidence bundle of a refund, sealed (`refunds verify FILE`). Raises UnknownRefund."""
+        return await asyncio.to_thread(bundles.made, books.ledger(), refund_id)
 
     async def reset(
         self, refund_id: str, to: str, *, person: str, reason: str = "", apply: bool = False
@@ -74,6 +83,43 @@ class Steering:
                 told.append({"refund_id": refund_id, "to": to, **why_not})
         return told
 
+    async def update(
+        self,
+        refund_id: str,
+        *,
+        person: str,
+        reason: str = "",
+        deadline: datetime | None = None,
+        priority: int | None = None,
+        audience: str | None = None,
+        note: str = "",
+        evidence: str = "",
+    ) -> Told:
+        """Change the deadline, priority or audience of an open question, or add to the refund.
+
+        `audience` is who is asked at the level that is asked now; they get a card. Evidence is
+        a new fact, so the question is put anew. Returns the question as it stands and whether a
+        card went out. Raises UnknownRefund, BadInput, or a Conflict such as NothingToDecide.
+        """
+        for text in (reason, note, evidence):
+            check_person(person, text)
+        if audience is not None:
+            check_person(audience, "")
+        change = Update(deadline, priority, audience, note.strip(), evidence.strip())
+        ledger = books.ledger()
+        standing = await asyncio.to_thread(
+            lambda: updates.update(ledger, refund_id, change, person=person.strip(), reason=reason)
+        )
+        with suppress(SystemUnavailable):  # the sweep wakes it when Prefect is back
+            await runs.wake(refund_id)
+        is_told = change.audience is not None and await _tell(refund_id, standing)
+        return {
+            "refund_id": refund_id,
+            "changes": change.plain(),
+            "question": None if standing is None else standing.status,
+            "card_sent": is_told,
+        }
+
 
 def state_named(name: State | str) -> State:
     """The state of that name. Raises BadInput."""
@@ -85,6 +131,22 @@ def state_named(name: State | str) -> State:
 
 def _is_meant(row: dict[str, Any], needs: str) -> bool:
     return row["outcome"] is None and needs.casefold() in (row["attention"] or "").casefold()
+
+
+async def _tell(refund_id: str, standing: Standing | None) -> bool:
+    """A card for those who are asked now; False when it could not be sent."""
+    if standing is None:
+        return False
+    asked = standing.request(refund_id)
+    for level in asked.levels:
+        if level.name == standing.level:
+            action = cards.card(asked, level)
+            try:
+                await action.send(f"{action.key}:{level.audience}")
+            except StepFailed:
+                return False
+            return True
+    return False
 
 
 async def _launched(refund_id: str) -> str | None:

@@ -43,9 +43,7 @@ _NAMED = 20
     cache_policy=NO_CACHE,
     persist_result=False,
     # Taking the lease again is harmless; a new request waits for a shop that is away.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled
@@ -168,9 +166,7 @@ async def request_approval(case: Case, assessment: Assessment, policy: Policy) -
     cache_key_fn=steps.by_round,
     persist_result=True,
     # The shop is read once more here, and reading is harmless.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled

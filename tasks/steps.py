@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypedDict, TypeVar
 
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
@@ -42,6 +42,19 @@ def by_round_and_level(context: TaskRunContext, parameters: dict[str, Any]) -> s
 def may_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     """Only what can end otherwise: an unreachable system, an unknown ending, a time-out."""
     return isinstance(state.data, StepRetryable | TimeoutError)
+
+
+class Retries(TypedDict):
+    """What `@task` takes to try a step again."""
+
+    retries: int
+    retry_delay_seconds: list[float]
+    retry_condition_fn: Callable[[Task[..., Any], TaskRun, State[Any]], bool]
+
+
+# A hiccup or a restart of the other system is over within eighteen seconds, and so long a run may
+# hold its process; what lasts longer becomes a wait that holds nothing.
+QUICK_RETRIES = Retries(retries=4, retry_delay_seconds=[1, 2, 5, 10], retry_condition_fn=may_retry)
 
 
 def journaled(

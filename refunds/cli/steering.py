@@ -1,6 +1,7 @@
 """`refunds reset` and `update`: a refund is put back, or its question changed."""
 
 import asyncio
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -66,6 +67,61 @@ def reset(  # noqa: PLR0917 - typer makes an option of each
         _show(found, is_applied=apply)
     if any(plan["refusal"] for plan in found):
         raise typer.Exit(FAILED)
+
+
+def update(  # noqa: PLR0917 - typer makes an option of each
+    refund_id: arguments.Id,
+    person: Person,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The question's, as 2026-12-01T12:00+00:00.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(help="1 is urgent, 2 is normal.")] = None,
+    ask: Annotated[
+        str | None, typer.Option(metavar="AUDIENCE", help="Who is asked at the level of now.")
+    ] = None,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Something to know.")] = "",
+    evidence: Annotated[
+        str, typer.Option(metavar="TEXT", help="A new fact: the question is put anew.")
+    ] = "",
+    reason: Reason = "",
+    as_json: output.AsJson = False,
+) -> None:
+    """Change a waiting refund's question, or add to it, without starting anything over."""
+    known_id, name = arguments.refund_id(refund_id), arguments.person(person)
+    until, why = _time(deadline), arguments.sentence(reason)
+    environment.prepare()
+    from refunds.api import AsyncRefunds
+
+    async def run() -> dict[str, Any]:
+        async with AsyncRefunds() as refunds:
+            return await refunds.update(
+                known_id,
+                person=name,
+                reason=why,
+                deadline=until,
+                priority=priority,
+                audience=ask,
+                note=note,
+                evidence=evidence,
+            )
+
+    found = asyncio.run(run())
+    if as_json:
+        output.write_json([found])
+        return
+    rows = [*found["changes"].items(), ("question", found["question"])]
+    if ask is not None:
+        rows.append(("card", "sent" if found["card_sent"] else "not sent: notices are away"))
+    output.write_table(("", ""), rows, "")
+
+
+def _time(given: str | None) -> datetime | None:
+    try:
+        return None if given is None else datetime.fromisoformat(given)
+    except ValueError as error:
+        raise BadInput(
+            f"--deadline: {given!r} is not a time such as 2026-12-01T12:00+00:00"
+        ) from error
 
 
 def _show(plans: list[dict[str, Any]], *, is_applied: bool) -> None:

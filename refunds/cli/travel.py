@@ -1,4 +1,4 @@
-"""`refunds history` and `replay`: what happened, and whether the code would do it again."""
+"""`refunds history`, `replay` and `export`: what happened, again, and to show to others."""
 
 import asyncio
 from collections.abc import Iterator
@@ -36,6 +36,33 @@ def history(refund_id: arguments.Id, as_json: output.AsJson = False) -> None:
         output.write_json([document.plain()])
     else:
         _show(timeline.entries(document.events))
+
+
+def export(
+    refund_id: arguments.Id,
+    out: Annotated[str, typer.Option("--out", metavar="FILE", help="Where the bundle goes.")],
+    as_json: output.AsJson = False,
+) -> None:
+    """Write one refund's evidence: history, decisions, digests, policy; `verify FILE` checks it."""
+    known_id = arguments.refund_id(refund_id)
+    environment.prepare()
+    from refunds.api import AsyncRefunds
+    from refunds.verify import bundles
+
+    async def run() -> bytes:
+        async with AsyncRefunds() as refunds:
+            return await refunds.export(known_id)
+
+    content = asyncio.run(run())
+    try:
+        Path(out).write_bytes(content)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--out: {out!r} cannot be written: {error}") from error
+    told = {"refund_id": known_id, "file": out, "seal": bundles.seal_of(content)}
+    if as_json:
+        output.write_json([told])
+    else:
+        print(f"{out}: seal {told['seal']}")
 
 
 def replay(

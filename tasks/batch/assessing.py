@@ -27,6 +27,7 @@ from tasks import books, model, records
 from tasks.batch import asides, reading
 from tasks.batch.chunk import Chunk, Road, Turn
 from tasks.batch.journaling import Step, every_time, in_round
+from tasks.batch.performing import Doing, perform
 from tasks.batch.writer import write
 
 
@@ -65,11 +66,29 @@ async def load_cases(chunk: Chunk) -> int:
 
 @task(name="ask_opinions", cache_policy=NO_CACHE, persist_result=False)
 async def ask_opinions(chunk: Chunk) -> int:
-    """The model's opinion on each case, where one is configured."""
-    for road in chunk.at(Turn.ASSESS):
-        if not road.is_recorded:
-            road.opinion = model.opinion_by_rules(road.case, road.risk)
-    return sum(road.opinion is not None for road in chunk.at(Turn.ASSESS))
+    """The model's opinion on each case that the policy wants one on; returns how many it got."""
+    new = [road for road in chunk.at(Turn.ASSESS) if not road.is_recorded]
+    for road in new:
+        road.opinion = None
+    wanted = [road for road in new if model.is_wanted(road.case, road.risk, road.rules)]
+    if not wanted:
+        return 0
+    noted = await write(
+        grouped.each,
+        chunk.fences(road.refund_id for road in wanted),
+        lambda page: _note_facts(page, chunk.roads[page.refund_id]),
+    )
+    chunk.drop_stale(noted.stale)
+    asking = Doing(
+        lambda road: model.question(road.case, road.risk, road.rules),
+        lambda road: _in_round(road, "ask_opinion", case=road.case, risk=road.risk),
+        lambda _, effect: model.advice_of(effect),
+    )
+    said = await perform([road for road in wanted if road.turn is Turn.ASSESS], asking)
+    for refund_id, advice in said.outputs.items():
+        chunk.roads[refund_id].opinion = advice
+    await asides.put_aside(chunk, said.errors)
+    return len(said.outputs)
 
 
 @task(name="record_assessments", cache_policy=NO_CACHE, persist_result=False)
@@ -81,6 +100,8 @@ async def record_assessments(chunk: Chunk) -> int:
         road = new[page.refund_id]
         case, assessment, risk = road.case, road.assessment, road.risk
         _note_facts(page, road)
+        asked = _in_round(road, "ask_opinion", case=case, risk=risk)
+        road.journal.ended(page, asked, road.opinion)
         records.write_assessment(page, case, assessment, risk)
         step = _in_round(road, "record_assessment", case=case, assessment=assessment, risk=risk)
         road.journal.ended(page, step, None)
@@ -197,8 +218,6 @@ def _note_facts(page: Page, road: Road) -> None:
     road.journal.ended(page, _in_round(road, "load_after_sale", case=bare), case)
     road.journal.ended(page, _in_round(road, "load_risk", case=case), road.risk)
     road.journal.ended(page, _in_round(road, "load_policy", case=case), road.rules)
-    asked = _in_round(road, "ask_opinion", case=case, risk=road.risk)
-    road.journal.ended(page, asked, road.opinion)
 
 
 def _reserving(road: Road) -> Step:

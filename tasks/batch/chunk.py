@@ -7,10 +7,10 @@ from typing import Any
 from refunds.ledger.batches import Batch
 from refunds.ledger.effects import Effect
 from refunds.models import (
+    Advice,
     ApprovalRequest,
     Assessment,
     Case,
-    Opinion,
     Outcome,
     Payment,
     Receipt,
@@ -60,7 +60,7 @@ class Road:
         self.was_run: bool = row["fence"] > 1
         # This round's verdict is in the ledger.
         self.is_recorded = False
-        self.opinion: Opinion | None = None
+        self.opinion: Advice = None
         self.approval: ApprovalRequest | None = None
         self.parcel: Receipt | None = None
         self.coupon: Receipt | None = None
