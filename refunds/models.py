@@ -4,20 +4,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from refunds.digests import digest
 from refunds.values import (
-    MAX_MESSAGE_CHARACTERS,
     AmountMinor,
     Currency,
+    Message,
     Name,
+    NameOrNone,
     RefundId,
     Sentence,
     Value,
     ZeroOrMoreMinor,
-    one_line,
-    plain_text,
 )
 
 
@@ -85,10 +84,8 @@ class RefundRequest(Value):
     currency: Currency
     refund_to: Name
     reason: Name
-    message: Annotated[
-        str, Field(max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(plain_text)
-    ] = ""
-    requested_by: Annotated[str, Field(max_length=128), AfterValidator(one_line)] = ""
+    message: Message = ""
+    requested_by: NameOrNone = ""
     goodwill_minor: ZeroOrMoreMinor = 0
 
     @property

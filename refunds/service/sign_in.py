@@ -44,7 +44,7 @@ def sign_in(
     request: Request,
     person: Annotated[str, Form(max_length=128)] = "",
     password: Annotated[str, Form(max_length=1_000)] = "",
-    target: Annotated[str, Form(alias="next", max_length=1_000)] = _HOME,
+    target: Annotated[str, Form(alias="next", max_length=4_000)] = _HOME,
     form_token: Annotated[str, Form(max_length=128)] = "",
 ) -> Response:
     """Sign in with a password of ours."""
