@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from refunds.cli import audit, checks, decisions, looking, people, requests, stack
+from refunds.cli import accounts, audit, checks, decisions, keys, looking, people, requests, stack
 from refunds.cli.failures import expected
 
 
@@ -48,6 +48,8 @@ program.command("nightly")(decisions.nightly)
 program.command("verify")(checks.verify)
 program.command("doctor")(checks.doctor)
 program.add_typer(people.program, name="people")
+program.add_typer(accounts.program, name="accounts")
+program.add_typer(keys.program, name="keys")
 program.add_typer(audit.program, name="audit")
 
 

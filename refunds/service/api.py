@@ -15,9 +15,10 @@ from refunds import intake, views
 from refunds.api import AsyncRefunds
 from refunds.errors import BadInput, ContentConflict
 from refunds.ledger import listing, requests
-from refunds.ledger.access.api_keys import ApiKey, Scope
+from refunds.ledger.access.api_keys import ApiKey
 from refunds.ledger.listing import RefundFilter
 from refunds.models import Outcome, RefundRequest, State, Verdict
+from refunds.scopes import Scope
 from refunds.service import deciding, who
 from refunds.service.problems import Refused, of_openapi
 from refunds.values import RefundId, Sentence, Value

@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 from refunds import asking, policy
 from refunds.ledger import Ledger, approvals, leases, requests
 from refunds.ledger.access import accounts, api_keys
-from refunds.ledger.access.api_keys import Scope
 from refunds.ledger.approvals import Standing
 from refunds.models import RefundRequest, RiskFeatures
 from refunds.policy_file import Policy
+from refunds.scopes import Scope
 from sandbox.testing import World as Sandbox
 from sandbox.testing import customer_record, order_record
 from tasks import books, orders

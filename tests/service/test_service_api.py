@@ -6,7 +6,7 @@ import pytest
 
 from refunds.ledger import requests
 from refunds.ledger.access import api_keys
-from refunds.ledger.access.api_keys import Scope
+from refunds.scopes import Scope
 from tests.service.service_world import World
 
 PROBLEM = "application/problem+json"

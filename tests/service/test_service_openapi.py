@@ -7,7 +7,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from refunds.ledger.access.api_keys import Scope
+from refunds.scopes import Scope
 from refunds.service import limits
 from tests.service.service_world import World
 
