@@ -68,6 +68,12 @@ def run_environment(settings: Settings, given: Mapping[str, str]) -> dict[str, s
         name = f"REFUNDS_{system.upper()}_URL"
         if name in given and "@" not in given[name]:
             environment[name] = given[name]
+    if settings.model_name:
+        environment["REFUNDS_MODEL_NAME"] = settings.model_name
+    # Names of Prefect blocks, which hold the secrets.
+    for name in ("GATEWAY_KEY_BLOCK", "WEBHOOK_SECRET_BLOCK", "MODEL_KEY_BLOCK"):
+        if block_name := getattr(settings, name.lower()):
+            environment[f"REFUNDS_{name}"] = block_name
     if settings.policy is not None:
         environment["REFUNDS_POLICY"] = str(settings.policy.expanduser().absolute())
     if settings.public_url:

@@ -79,6 +79,9 @@ Currency = Annotated[
 ]
 AmountMinor = Annotated[int, Field(strict=True, gt=0, le=money.MAX_AMOUNT_MINOR)]
 ZeroOrMoreMinor = Annotated[int, Field(strict=True, ge=0, le=money.MAX_AMOUNT_MINOR)]
+Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
+# A short word of the model's, such as claims_non_delivery.
+Signal = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 RefundId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 

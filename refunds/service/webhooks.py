@@ -5,10 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
-from refunds.errors import StepFailed, SystemUnavailable, UnknownRefund
+from refunds.errors import NeedsAttention, StepFailed, SystemUnavailable, UnknownRefund
 from refunds.service import gateway_events, metrics
 from refunds.service.problems import Refused, of_openapi
-from tasks import books, runs
+from tasks import books, runs, secrets
 
 router = APIRouter(tags=["webhooks"])
 
@@ -30,7 +30,13 @@ async def gateway_webhook(
     """Take a signed event as a hint: the gateway is asked what is true before anything changes."""
     body = await request.body()
     try:
-        event = gateway_events.verified(body, stripe_signature, books.ledger().clock())
+        known = await secrets.listed("webhook_secret")
+    except (NeedsAttention, SystemUnavailable) as error:
+        raise Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE, "ask-again", str(error), "Send the event again later."
+        ) from error
+    try:
+        event = gateway_events.verified(body, stripe_signature, known, books.ledger().clock())
     except ValueError as error:
         metrics.webhooks.labels("refused").inc()
         raise Refused(
