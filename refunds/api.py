@@ -24,7 +24,7 @@ from refunds.policy_file import Policy
 from refunds.settings import settings
 from refunds.team import AsyncPeople, People
 from refunds.values import Value
-from tasks import books, model, orders, records, risk, runs
+from tasks import books, decisions, model, orders, records, risk, runs
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
 # requests in flight keep it busy.
@@ -162,7 +162,7 @@ class AsyncRefunds:
             link=link,
         )
         try:
-            await deciding.decide(refund_id, vote)
+            await decisions.take(refund_id, vote)
         finally:
             # Also after a refusal: a stale question has to be put again.
             await self._wake(refund_id)

@@ -11,6 +11,7 @@ RefundError
 │   ├── DecisionLate          the deadline has passed
 │   ├── DigestStale           what you saw is not what would be paid
 │   ├── ApproverRefused       this person may not decide this refund
+│   ├── ChargeDisputed        the bank decides about this money first
 │   └── LinkRefused           forged, expired, used, or somebody else's
 ├── LedgerRefusal             our own rules said no; nothing was sent
 │   ├── ChargeExhausted       the charge or the items are already spoken for
@@ -112,6 +113,10 @@ class DigestStale(Conflict):
 
 class ApproverRefused(Conflict):
     """This person may not decide this refund."""
+
+
+class ChargeDisputed(Conflict):
+    """The customer asks the bank for the same money: nothing can be approved until that ends."""
 
 
 class LinkRefused(Conflict):

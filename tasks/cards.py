@@ -12,7 +12,7 @@ from refunds.ledger import approvals
 from refunds.ledger.approvals import Vote
 from refunds.models import Answer, ApprovalRequest, Case, Decision, Level, Receipt
 from refunds.settings import settings
-from tasks import books, runs, steps
+from tasks import books, decisions, runs, steps
 from tasks.effect import Action, perform
 from tasks.json_systems import creation, receipt
 from tasks.records import begin_wait
@@ -96,7 +96,7 @@ async def _hand_in_answers(case: Case) -> Any:
             reason=str(answer.get("reason", ""))[:2_000],
         )
         try:
-            approvals.decide(books.ledger(), case.refund_id, vote)
+            await decisions.take(case.refund_id, vote)
         except Conflict as refusal:
             yield str(refusal)
 

@@ -105,6 +105,8 @@ def known_orders(order_ids: list[str]) -> dict[str, str]:
 def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...]:
     """Each captured payment; refunds made before we first saw the charge count against it."""
     refunded: dict[str, int] = {}
+    charge_ids = [line["charge_id"] for line in payments if line["type"] == "payment"]
+    disputed = charges.disputed_among(books.ledger(), charge_ids)
     for line in payments:
         if line["type"] == "refund":
             before = refunded.get(line["charge_id"], 0)
@@ -122,6 +124,7 @@ def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...
                 line["amount_minor"],
                 min(refunded.get(line["charge_id"], 0), line["amount_minor"]),
             ),
+            is_disputed=line["charge_id"] in disputed,
         )
         for line in payments
         if line["type"] == "payment"

@@ -27,7 +27,7 @@ from refunds.models import (
 )
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
-from tasks import books, orders, steps
+from tasks import books, disputes, orders, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
 _MOST_ROUNDS = 20
@@ -158,15 +158,18 @@ async def request_approval(case: Case, assessment: Assessment, policy: Policy) -
 async def reserve_money(case: Case, assessment: Assessment) -> bool:
     """Look at the world once more, then set the money aside.
 
-    False when what was approved is not what would be paid now, or too little is left: then the
-    approval counts no more and the refund is assessed again.
+    False when what was approved is not what would be paid now, the charge is disputed, or too
+    little is left: then the approval counts no more and the refund is assessed again.
     """
     ledger, refund_id = books.ledger(), case.refund_id
     if case.round > _MOST_ROUNDS:
         raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
     if charges.holds_money(ledger, refund_id):
         return True
+    is_disputed = case.charge is not None and await disputes.look(case.charge.charge_id)
     change = what_changed(case, assessment)
+    if change is None and is_disputed:
+        change = "its charge is disputed, and nothing is paid while the bank has not decided"
     if change is None:
         try:
             charges.reserve(ledger, case, books.fence(refund_id))

@@ -1,6 +1,7 @@
 """Money on a charge: reserved before it is paid, booked when it is known to be paid."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -50,6 +51,31 @@ def left_on(ledger: Ledger, charge_id: str) -> int | None:
                 row.charge_id == charge_id
             )
         ).scalar()
+
+
+def disputed_among(ledger: Ledger, charge_ids: Sequence[str]) -> set[str]:
+    """Which of these charges are known to be disputed."""
+    row = schema.charges.c
+    query = sa.select(row.charge_id).where(row.charge_id.in_(charge_ids), row.is_disputed)
+    with ledger.reading() as connection:
+        return set(connection.execute(query).scalars())
+
+
+def note_dispute(ledger: Ledger, charge_id: str, *, is_disputed: bool) -> None:
+    """Keep the gateway's word on whether a charge is disputed."""
+    row = schema.charges.c
+    with ledger.reading() as connection:
+        known = connection.execute(
+            sa.select(row.is_disputed).where(row.charge_id == charge_id)
+        ).scalar()
+    if known is None or known == is_disputed:
+        return
+    with ledger.writing() as connection:
+        connection.execute(
+            schema.charges.update()
+            .where(row.charge_id == charge_id)
+            .values(is_disputed=is_disputed)
+        )
 
 
 def holds_money(ledger: Ledger, refund_id: str) -> bool:

@@ -7,6 +7,7 @@ from refunds.authority import Claim, folded, may_not_approve, may_not_reject, sa
 from refunds.differences import Change, changes_between, told
 from refunds.errors import (
     ApproverRefused,
+    ChargeDisputed,
     Conflict,
     DecisionConflict,
     DecisionLate,
@@ -78,7 +79,7 @@ def judge(page: Page, current: Standing | None, vote: Vote) -> Ruling:
         return Ruling(claim, None if is_same else DecisionConflict(said))
     refusal = (
         _misled(page, vote, claim)
-        or _stale(page, current, vote)
+        or _unpayable(page, current, vote)
         or _not_theirs(page, current, claim, register, meaning)
     )
     return Ruling(claim, refusal, is_new=refusal is None)
@@ -138,6 +139,16 @@ def _misled(page: Page, vote: Vote, claim: Claim) -> Conflict | None:
     if vote.link is None:
         return None
     return spent_links.why_not(page.connection, vote.link, page.refund_id, name_of(claim))
+
+
+def _unpayable(page: Page, current: Standing, vote: Vote) -> Conflict | None:
+    stale = _stale(page, current, vote)
+    if stale is None and vote.choice == "approve" and current.facts.get("is_disputed"):
+        return ChargeDisputed(
+            f"{page.refund_id}: its charge is disputed, and nothing is paid while the bank has "
+            "not decided; reject it, or come back when the dispute is over"
+        )
+    return stale
 
 
 def _stale(page: Page, current: Standing, vote: Vote) -> Conflict | None:
