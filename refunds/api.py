@@ -144,13 +144,16 @@ class AsyncRefunds:
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
         link: str | None = None,
+        amount_minor: int | None = None,
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
         `origin` says more of from where it came than `channel` does, which says whether the door
         knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
-        and whose delegate decides; `link` is the signed link that led here. Raises UnknownRefund
-        or one of the Conflicts, such as DecisionLate, or DigestStale with what changed.
+        and whose delegate decides; `link` is the signed link that led here. An `amount_minor`
+        below what is asked is proposed: it is asked anew under a new digest, and never paid by
+        this call. Raises UnknownRefund or one of the Conflicts, such as DecisionLate, or
+        DigestStale with what changed.
         """
         vote = deciding.vote(
             choice,
@@ -160,6 +163,7 @@ class AsyncRefunds:
             origin=origin or Origin.of(channel),
             on_behalf_of=on_behalf_of,
             link=link,
+            amount_minor=amount_minor,
         )
         try:
             await decisions.take(refund_id, vote)
@@ -277,6 +281,7 @@ class Refunds:
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
         link: str | None = None,
+        amount_minor: int | None = None,
     ) -> Status:
         """As `AsyncRefunds.decide`."""
         return asyncio.run(
@@ -290,6 +295,7 @@ class Refunds:
                 origin=origin,
                 on_behalf_of=on_behalf_of,
                 link=link,
+                amount_minor=amount_minor,
             )
         )
 

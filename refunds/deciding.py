@@ -22,6 +22,7 @@ def vote(
     origin: Origin,
     on_behalf_of: str | None,
     link: str | None,
+    amount_minor: int | None,
 ) -> Vote:
     """A vote as a door may hand it on.
 
@@ -30,6 +31,8 @@ def vote(
     if choice not in ("approve", "reject"):
         raise BadInput(f"a decision is 'approve' or 'reject', not {choice!r}")
     check_person(person, reason)
+    if amount_minor is not None and (choice == "reject" or amount_minor <= 0):
+        raise BadInput("an amount goes with an approval, and is above 0 minor units")
     if on_behalf_of is not None:
         check_person(on_behalf_of, "")
     return Vote(
@@ -41,6 +44,7 @@ def vote(
         digest=digest,
         on_behalf_of=on_behalf_of,
         link=None if link is None else links.read(link, books.ledger().clock()),
+        amount_minor=amount_minor,
         ip=origin.ip,
         user_agent=origin.user_agent,
     )

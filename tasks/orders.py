@@ -61,13 +61,17 @@ async def load_after_sale(case: Case) -> Case:
 
 
 def read_case(request: RefundRequest, round_number: int) -> Case:
-    """The order as it is now. Raises SystemUnavailable when the shop cannot be asked."""
+    """The order as it is now, for the amount that is in force.
+
+    Raises SystemUnavailable when the shop cannot be asked.
+    """
+    request, proposal = requests.in_force(books.ledger(), request)
     rows = {
         name: _rows(query, order_id=request.order_id)
         for name, query in (("order", _ORDER), ("items", _ITEMS), ("payments", _PAYMENTS))
     }
     if not rows["order"]:
-        return Case(request=request, round=round_number, order=None)
+        return Case(request=request, round=round_number, order=None, proposal=proposal)
     order = rows["order"][0]
     methods = _rows(_METHODS, customer_id=order["customer_id"])
     return Case(
@@ -79,6 +83,7 @@ def read_case(request: RefundRequest, round_number: int) -> Case:
             charges=_charges(rows["payments"], order["currency"]),
             payment_methods={row["payment_method_id"]: row["source"] for row in methods},
         ),
+        proposal=proposal,
         rivals=requests.rivals(books.ledger(), request),
     )
 

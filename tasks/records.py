@@ -17,6 +17,7 @@ from refunds.models import (
     ApprovalRequest,
     Assessment,
     Case,
+    Decision,
     Outcome,
     RefundRequest,
     RiskFeatures,
@@ -166,6 +167,8 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
         raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
     if charges.holds_money(ledger, refund_id):
         return True
+    if assessment.verdict is Verdict.REVIEW and not _is_approved(case):
+        raise NeedsAttention(f"{refund_id}: nobody's approval of round {case.round} is on record")
     is_disputed = case.charge is not None and await disputes.look(case.charge.charge_id)
     change = what_changed(case, assessment)
     if change is None and is_disputed:
@@ -183,6 +186,12 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     approval_id = key_of(refund_id, "approval", case.round)
     approvals.supersede(ledger, refund_id, approval_id, change)
     return False
+
+
+def _is_approved(case: Case) -> bool:
+    """The ledger's word, whatever led here."""
+    standing = approvals.standing(books.ledger(), case.refund_id, case.round)
+    return standing is not None and standing.status == Decision.APPROVED
 
 
 def what_changed(case: Case, assessment: Assessment) -> str | None:

@@ -10,7 +10,7 @@ from refunds.errors import ContentConflict, UnknownRefund
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger, open_page
 from refunds.ledger.engine import insert_if_absent
-from refunds.models import Outcome, RefundRequest, Rival, State
+from refunds.models import Outcome, Proposal, RefundRequest, Rival, State
 
 # How many rows one statement carries: SQLite's oldest limit on parameters is 999.
 _ROWS_AT_ONCE = 400
@@ -54,6 +54,19 @@ def is_known(ledger: Ledger, refund_id: str) -> bool:
     """Whether a request with this id was ever taken."""
     with ledger.reading() as connection:
         return refund_id in _known(connection, [refund_id])
+
+
+def in_force(ledger: Ledger, request: RefundRequest) -> tuple[RefundRequest, Proposal | None]:
+    """The request with the smaller amount that an approver proposed, if any did."""
+    query = sa.select(schema.refunds.c.proposal).where(
+        schema.refunds.c.refund_id == request.refund_id
+    )
+    with ledger.reading() as connection:
+        found = connection.execute(query).scalar()
+    if found is None:
+        return request, None
+    proposal = Proposal.model_validate(found)
+    return request.model_copy(update={"amount_minor": proposal.amount_minor}), proposal
 
 
 def listed(
