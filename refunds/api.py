@@ -8,6 +8,7 @@ from typing import Any, Self
 from refunds import deciding, intake, policy, views
 from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
+    abandonment,
     audit,
     effects,
     history,
@@ -183,11 +184,22 @@ class AsyncRefunds:
             raise BadInput(f"{refund_id} is over: {row['outcome']}")
         deciding.check_person(person or "nobody", reason)
         await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
-        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
-        if open_waits:
-            await self._wake(refund_id)
-        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
-            await runs.launch(refund_id, again=True)
+        await self._set_going(refund_id)
+        return await self.status(refund_id)
+
+    async def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
+        """Give up a refund that is stuck and of which nothing was paid; it ends FAILED.
+
+        Its money is free at once; its run undoes what was done and tells everybody. Returns the
+        status. Raises UnknownRefund, BadInput when it is over, or CannotGiveUp saying why.
+        """
+        if not reason.strip():
+            raise BadInput("giving a refund up needs a reason: it is told to everybody")
+        deciding.check_person(person, reason)
+        await asyncio.to_thread(
+            abandonment.abandon, books.ledger(), refund_id, person.strip(), reason.strip()
+        )
+        await self._set_going(refund_id)
         return await self.status(refund_id)
 
     async def nightly(self, night: date | None = None) -> Status:
@@ -228,6 +240,14 @@ class AsyncRefunds:
             return await runs.launch(refund_id)
         except SystemUnavailable:
             return None
+
+    async def _set_going(self, refund_id: str) -> None:
+        """Wake the refund's run, or start another where it is gone."""
+        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
+        if await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id):
+            await self._wake(refund_id)
+        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
+            await runs.launch(refund_id, again=True)
 
     async def _wake(self, refund_id: str) -> None:
         try:
@@ -302,6 +322,10 @@ class Refunds:
     def resume(self, refund_id: str, *, person: str = "", reason: str = "") -> Status:
         """As `AsyncRefunds.resume`."""
         return asyncio.run(self._refunds.resume(refund_id, person=person, reason=reason))
+
+    def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
+        """As `AsyncRefunds.abandon`."""
+        return asyncio.run(self._refunds.abandon(refund_id, person=person, reason=reason))
 
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""

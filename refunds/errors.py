@@ -10,6 +10,7 @@ RefundError
 │   ├── DecisionConflict      it was decided otherwise, or you said otherwise
 │   ├── DecisionLate          the deadline has passed
 │   ├── DigestStale           what you saw is not what would be paid
+│   ├── CannotGiveUp          it is not stuck, or money may have moved
 │   ├── ApproverRefused       this person may not decide this refund
 │   ├── ChargeDisputed        the bank decides about this money first
 │   └── LinkRefused           forged, expired, used, or somebody else's
@@ -109,6 +110,10 @@ class DigestStale(Conflict):
 
     def __str__(self) -> str:
         return self.message
+
+
+class CannotGiveUp(Conflict):
+    """The refund is not stuck, or its money has moved or may have."""
 
 
 class ApproverRefused(Conflict):

@@ -333,10 +333,11 @@ class Seat(Value):
     """What a run found when it asked for its refund.
 
     `is_mine` says whether this run carries it on; if not, `outcome` says how the refund ended,
-    or `held_by` which run has it.
+    or `held_by` which run has it. `given_up` says who gave the refund up and why, if anybody did.
     """
 
     is_mine: bool
+    given_up: str | None = None
     outcome: Outcome | None = None
     held_by: str | None = None
 

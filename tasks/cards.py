@@ -28,6 +28,7 @@ from tasks.records import begin_wait
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def send_card(case: Case, approval: ApprovalRequest, level: Level) -> Receipt:  # noqa: ARG001 - the case and its round are the key
     """Tell the approvers of one level what they are asked, with a link to the place to answer."""
     return receipt(await perform(card(approval, level)))
@@ -40,6 +41,7 @@ async def send_card(case: Case, approval: ApprovalRequest, level: Level) -> Rece
     persist_result=False,
     timeout_seconds=60,
 )
+@steps.journaled
 async def record_approval(case: Case, approval: ApprovalRequest, level: Level) -> Answer:
     """What the ledger says of the question, after answers from the Prefect UI were handed to it.
 
@@ -57,9 +59,16 @@ async def record_approval(case: Case, approval: ApprovalRequest, level: Level) -
     if level != approval.levels[0]:
         approvals.escalate(ledger, refund_id, case.round, level.name, books.fence(refund_id))
     await runs.label(wording.run_name(case), ("approval", level.name))
-    standstill = begin_wait(refund_id, f"approval-{case.round}-{level}", "person", until)
+    waiting = Answer(decision=None, refusals=refusals)
+    standstill = begin_wait(
+        refund_id,
+        f"approval-{case.round}-{level}",
+        "person",
+        until,
+        output=lambda standstill: waiting.model_copy(update={"begun": standstill.begun}),
+    )
     if standstill.begun:
-        return Answer(decision=None, begun=standstill.begun, refusals=refusals)
+        return waiting.model_copy(update={"begun": standstill.begun})
     return _settled(case) or Answer(decision=None)
 
 

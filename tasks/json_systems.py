@@ -69,6 +69,11 @@ def receipt(effect: Effect) -> Receipt:
     return Receipt(key=effect.key, reference=(effect.response or {})["reference"])
 
 
+def receipt_of(effect: Effect | None) -> Receipt | None:
+    """The same for an effect that perhaps was never done."""
+    return receipt(effect) if effect is not None else None
+
+
 def _identified(system: str, answer: dict[str, Any], id_field: str) -> dict[str, Any]:
     if not isinstance(answer.get(id_field), str):
         raise StepUnknown(system, f"its answer has no {id_field}")

@@ -1,11 +1,12 @@
 """Logistics: stop what has not left yet, or have it sent back."""
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from refunds.models import Case, Receipt
+from refunds.models import Case, Kind, Receipt
 from tasks import steps
-from tasks.effect import Action, perform
-from tasks.json_systems import creation, receipt, undoing
+from tasks.effect import Action, found, perform
+from tasks.json_systems import creation, receipt, receipt_of, undoing
 
 
 @task(
@@ -18,6 +19,7 @@ from tasks.json_systems import creation, receipt, undoing
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def hold_shipment(case: Case) -> Receipt:
     """Keep a cancelled order in the warehouse."""
     return receipt(await perform(shipment_hold(case)))
@@ -33,6 +35,7 @@ async def hold_shipment(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
     path = f"/v1/holds/{hold.reference}/release"
@@ -51,6 +54,7 @@ async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def create_return_label(case: Case) -> Receipt:
     """Let the customer send the items back."""
     return receipt(await perform(return_label(case)))
@@ -66,6 +70,7 @@ async def create_return_label(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
     path = f"/v1/labels/{label.reference}/cancel"
@@ -74,6 +79,22 @@ async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
             undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
         )
     )
+
+
+@task(
+    name="find_parcel",
+    # Asked anew by every run, and asking is harmless.
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def find_parcel(case: Case) -> Receipt | None:
+    """What was done to the parcel of a refund that is given up: its hold or its label, if any."""
+    action = shipment_hold(case) if case.request.kind is Kind.CANCEL else return_label(case)
+    return receipt_of(await found(action))
 
 
 def shipment_hold(case: Case) -> Action:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -46,6 +47,7 @@ _PAGE = 100
     # Three calls of at most 20 seconds each: ask, send, and one pause the gateway asks for.
     timeout_seconds=90,
 )
+@steps.journaled
 async def issue_refund(case: Case) -> Payment:
     """Pay, once. Returns what the gateway says: succeeded, pending or failed for good.
 
@@ -73,6 +75,7 @@ async def issue_refund(case: Case) -> Payment:
     persist_result=False,
     timeout_seconds=60,
 )
+@steps.journaled
 async def await_settlement(case: Case) -> Payment | Standstill:
     """What the ledger knows of a pending payment: its ending, or a wait for the gateway's word."""
     ledger, refund_id = books.ledger(), case.refund_id
@@ -133,7 +136,7 @@ async def listed(charge_id: str | None = None) -> Any:
 
 async def look_up(reference: str) -> dict[str, Any]:
     """One refund in the gateway's books, by the gateway's own id."""
-    return _kept(await _call("GET", f"/v1/refunds/{reference}"))
+    return _kept(await _call("GET", f"/v1/refunds/{quote(reference, safe='')}"))
 
 
 async def reconcile(row: dict[str, Any]) -> bool:

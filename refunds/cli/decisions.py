@@ -1,4 +1,4 @@
-"""`refunds decide`, `resume` and `nightly`: what a person sets in motion."""
+"""`refunds decide`, `resume`, `abandon` and `nightly`: what a person sets in motion."""
 
 import asyncio
 from datetime import date
@@ -79,6 +79,25 @@ def resume(
     async def run() -> dict[str, Any]:
         async with AsyncRefunds() as refunds:
             return await refunds.resume(known_id, person=name, reason=why)
+
+    looking.show_status(asyncio.run(run()), as_json=as_json)
+
+
+def abandon(
+    refund_id: arguments.Id,
+    person: Annotated[str, typer.Option("--as", metavar="PERSON", help="Who gives it up.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; everybody is told.")],
+    as_json: output.AsJson = False,
+) -> None:
+    """Give up a refund that is stuck and unpaid: undo what was done, and end it FAILED."""
+    known_id, name = arguments.refund_id(refund_id), arguments.person(person)
+    why = arguments.sentence(reason)
+    environment.prepare()
+    from refunds.api import AsyncRefunds
+
+    async def run() -> dict[str, Any]:
+        async with AsyncRefunds() as refunds:
+            return await refunds.abandon(known_id, person=name, reason=why)
 
     looking.show_status(asyncio.run(run()), as_json=as_json)
 

@@ -33,6 +33,7 @@ __all__ = [
     "standing",
     "supersede",
     "waiting_for",
+    "withdraw",
 ]
 
 
@@ -109,7 +110,7 @@ def decide(ledger: Ledger, refund_id: str, vote: Vote) -> Standing:
         elif current is not None and ruling.is_new and proposals.is_proposal(page, vote):
             proposals.put(page, current, vote, voting.name_of(ruling.claim))
             _spend(page, vote)
-            _supersede(page, current, "a smaller amount was proposed")
+            withdraw(page, current, "a smaller amount was proposed")
         elif current is not None and ruling.is_new:
             _store(page, current, vote, ruling)
         after = questions.read(page.connection, refund_id)
@@ -140,15 +141,15 @@ def supersede(ledger: Ledger, refund_id: str, approval_id: str, why: str) -> Non
     """The facts changed: this approval counts no more, and the next round is due."""
     with ledger.page(refund_id) as page:
         current = questions.read(page.connection, refund_id)
-        if current is None or current.approval_id != approval_id:
-            return
-        if current.status not in (SUPERSEDED, str(Decision.EXPIRED), str(Decision.REJECTED)):
-            _supersede(page, current, why)
+        if current is not None and current.approval_id == approval_id:
+            withdraw(page, current, why)
 
 
-def _supersede(page: Page, current: Standing, why: str) -> None:
-    page.append("approval.superseded", {"approval_id": current.approval_id, "why": why})
-    _close(page, current.approval_id, SUPERSEDED)
+def withdraw(page: Page, current: Standing, why: str) -> None:
+    """Take the question back, unless it ended without an approval."""
+    if current.status not in (SUPERSEDED, str(Decision.EXPIRED), str(Decision.REJECTED)):
+        page.append("approval.superseded", {"approval_id": current.approval_id, "why": why})
+        _close(page, current.approval_id, SUPERSEDED)
 
 
 def _spend(page: Page, vote: Vote) -> None:

@@ -47,6 +47,8 @@ refunds = sa.Table(
     sa.Column("verdict", sa.String(16)),
     sa.Column("reasons", sa.JSON),
     sa.Column("attention", sa.Text),
+    # Who gave it up and why, once a person has; it is then undone and concluded, never paid.
+    sa.Column("given_up", sa.Text),
     # Which Prefect run owns the refund: the n-th run launched for it.
     sa.Column("run_number", sa.Integer, nullable=False, default=0),
     sa.Column("run_id", sa.String(36)),

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from refunds.errors import StepRefused
 from refunds.ledger import effects, schema
 from refunds.ledger.effects import PAYMENT_STEP, key_of
 from refunds.settings import settings
@@ -56,8 +57,12 @@ async def take(event: dict[str, Any]) -> str | None:
     refund_id, reference = _refund_in(event)
     effect = effects.read(ledger, key_of(refund_id, PAYMENT_STEP)) if refund_id else None
     if refund_id is not None and effect is not None:
-        found = await payments.look_up(reference)
-        payments.take_word(refund_id, effect, found)
+        try:
+            payments.take_word(refund_id, effect, await payments.look_up(reference))
+        except StepRefused:
+            # The gateway does not know it, now or ever: there is no word to take, and asking
+            # again is the sweep's business as long as the payment is not settled.
+            refund_id = None
     else:
         refund_id = None
     _remember(event)
