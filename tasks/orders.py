@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from prefect import task
 
 from refunds.errors import SystemUnavailable
-from refunds.ledger import charges, requests
+from refunds.ledger import charges, requests, updates
 from refunds.models import AfterSale, Case, Charge, Item, Order, RefundRequest
 from tasks import books, steps
 
@@ -35,9 +35,7 @@ _AFTER_SALES = sa.text(
     cache_key_fn=steps.by_round,
     persist_result=True,
     # Reading is harmless, so a database that is away is simply asked again.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled
@@ -51,9 +49,7 @@ async def load_order(request: RefundRequest, round_number: int) -> Case:
     cache_key_fn=steps.by_round,
     persist_result=True,
     # As for the order.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled
@@ -91,9 +87,11 @@ def read_case(request: RefundRequest, round_number: int) -> Case:
 
 
 def with_after_sales(case: Case) -> Case:
-    """The case with its order's after-sale records as they are now."""
+    """The case with its order's after-sale records, and what people added, as they are now."""
     rows = _rows(_AFTER_SALES, order_id=case.request.order_id)
-    return case.model_copy(update={"after_sales": tuple(AfterSale(**row) for row in rows)})
+    earlier = tuple(AfterSale(**row) for row in rows)
+    added = updates.evidence_of(books.ledger(), case.refund_id)
+    return case.model_copy(update={"after_sales": earlier, "evidence": added})
 
 
 def known_orders(order_ids: list[str]) -> dict[str, str]:

@@ -18,8 +18,7 @@ from refunds.errors import (
 from refunds.ledger import effects
 from refunds.ledger.effects import PAYMENT_STEP, Effect, key_of
 from refunds.models import Case, Payment, PaymentStatus, RefundRequest, Standstill
-from refunds.settings import settings
-from tasks import books, http, steps
+from tasks import books, http, secrets, steps
 from tasks.effect import Action, perform
 from tasks.records import begin_wait, hand_to_a_person
 
@@ -41,9 +40,7 @@ _PAGE = 100
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # Not an ordinary retry: each one asks the gateway by our own reference before it sends.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     # Three calls of at most 20 seconds each: ask, send, and one pause the gateway asks for.
     timeout_seconds=90,
 )
@@ -249,5 +246,5 @@ def _still_safe_to_send(key: str) -> None:
 
 
 async def _call(method: str, path: str, **arguments: Any) -> dict[str, Any]:
-    bearer = {"Authorization": f"Bearer {settings().gateway_key.get_secret_value()}"}
+    bearer = {"Authorization": f"Bearer {await secrets.secret('gateway_key')}"}
     return await http.call("gateway", method, path, headers=bearer, **arguments)

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from refunds import asking, wording
 from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import approvals, charges, history, leases, requests, waits
+from refunds.ledger import Page, approvals, charges, history, leases, requests, waits
 from refunds.ledger.effects import key_of
 from refunds.models import (
     ApprovalRequest,
@@ -32,7 +32,7 @@ from refunds.policy_file import Policy
 from tasks import books, disputes, orders, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
-_MOST_ROUNDS = 20
+MOST_ROUNDS = 20
 
 # Enough wrong requests in one message to see what is wrong with all of them.
 _NAMED = 20
@@ -44,9 +44,7 @@ _NAMED = 20
     cache_policy=NO_CACHE,
     persist_result=False,
     # Taking the lease again is harmless; a new request waits for a shop that is away.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled
@@ -67,6 +65,7 @@ async def open_refund(request: RefundRequest) -> Seat:
         outcome=lease.outcome,
         held_by=lease.held_by,
         given_up=lease.given_up,
+        flow_version=lease.flow_version,
     )
 
 
@@ -112,22 +111,9 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     """Write the verdict and its reasons to the ledger, and the facts to the run's page."""
     refund_id = case.refund_id
     with books.ledger().page(refund_id, books.fence(refund_id)) as page:
-        page.append(
-            "refund.assessed",
-            {
-                "round": case.round,
-                "assessment": assessment.plain(),
-                "order": case.order.plain() if case.order else None,
-                "after_sales": [record.plain() for record in case.after_sales],
-                "rivals": [rival.plain() for rival in case.rivals],
-                "risk": risk.plain(),
-            },
-        )
-        reasons = [reason.plain() for reason in assessment.reasons]
-        page.change(verdict=str(assessment.verdict), reasons=reasons)
-        if assessment.verdict is Verdict.APPROVE:
-            page.enter(State.APPROVED)
+        write_assessment(page, case, assessment, risk)
         steps.close(page, None)
+    reasons = [reason.plain() for reason in assessment.reasons]
     facts = bound_facts(case, assessment.opinion, assessment.policy_version)
     await acreate_markdown_artifact(
         key="refund-facts",
@@ -135,6 +121,25 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
         + wording.facts_markdown(facts, reasons, binding_digest(facts)),
         description=f"{refund_id}: {assessment.verdict}",
     )
+
+
+def write_assessment(page: Page, case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
+    """The verdict, its reasons, and every fact that it was reached by."""
+    page.append(
+        "refund.assessed",
+        {
+            "round": case.round,
+            "assessment": assessment.plain(),
+            "order": case.order.plain() if case.order else None,
+            "after_sales": [record.plain() for record in case.after_sales],
+            "rivals": [rival.plain() for rival in case.rivals],
+            "risk": risk.plain(),
+        },
+    )
+    reasons = [reason.plain() for reason in assessment.reasons]
+    page.change(verdict=str(assessment.verdict), reasons=reasons)
+    if assessment.verdict is Verdict.APPROVE:
+        page.enter(State.APPROVED)
 
 
 @task(
@@ -162,9 +167,7 @@ async def request_approval(case: Case, assessment: Assessment, policy: Policy) -
     cache_key_fn=steps.by_round,
     persist_result=True,
     # The shop is read once more here, and reading is harmless.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled
@@ -175,8 +178,8 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     little is left: then the approval counts no more and the refund is assessed again.
     """
     ledger, refund_id = books.ledger(), case.refund_id
-    if case.round > _MOST_ROUNDS:
-        raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
+    if case.round > MOST_ROUNDS:
+        raise NeedsAttention(f"{refund_id} changed {MOST_ROUNDS} times while it was decided")
     if charges.holds_money(ledger, refund_id):
         return True
     if assessment.verdict is Verdict.REVIEW and not _is_approved(case):
@@ -241,14 +244,19 @@ async def write_audit(case: Case, outcome: Outcome, why: str) -> Outcome:
     """Close the refund's books: outcome, reason, and the lease given back."""
     ledger, refund_id = books.ledger(), case.refund_id
     with ledger.page(refund_id, books.fence(refund_id)) as page:
-        if page.row["outcome"] is None:
-            page.append("refund.concluded", {"outcome": str(outcome), "why": why})
-            page.enter(State.COMPLETED)
-            page.change(outcome=str(outcome), completed_at=page.now, attention=None)
+        close_books(page, outcome, why)
         steps.close(page, outcome)
         page.change(lease_holder=None, lease_expires_at=None)
     books.let_go(refund_id)
     return outcome
+
+
+def close_books(page: Page, outcome: Outcome, why: str) -> None:
+    """The end of a refund on its page."""
+    if page.row["outcome"] is None:
+        page.append("refund.concluded", {"outcome": str(outcome), "why": why})
+        page.enter(State.COMPLETED)
+        page.change(outcome=str(outcome), completed_at=page.now, attention=None)
 
 
 def enter_syncing(refund_id: str) -> None:

@@ -40,7 +40,7 @@ def abandon(ledger: Ledger, refund_id: str, person: str, reason: str) -> None:
         current = questions.read(page.connection, refund_id)
         if current is not None and current.status == approvals.OPEN:
             approvals.withdraw(page, current, "the refund was given up")
-        charges.book_released(page)
+        charges.book_released(page, charges.reservation_of(page))
         page.change(
             given_up=f"Given up by {person}: {reason}",
             attention=None,
