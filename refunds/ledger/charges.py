@@ -93,12 +93,14 @@ def left_on(ledger: Ledger, charge_id: str) -> int | None:
         ).scalar()
 
 
-def disputed_among(ledger: Ledger, charge_ids: Sequence[str]) -> set[str]:
+def disputed_among(ledger: Ledger, charge_ids: Iterable[str]) -> frozenset[str]:
     """Which of these charges are known to be disputed."""
     row = schema.charges.c
-    query = sa.select(row.charge_id).where(row.charge_id.in_(charge_ids), row.is_disputed)
     with ledger.reading() as connection:
-        return set(connection.execute(query).scalars())
+        query = sa.select(row.charge_id).where(
+            row.is_disputed, among(connection, row.charge_id, charge_ids)
+        )
+        return frozenset(connection.execute(query).scalars())
 
 
 def note_dispute(ledger: Ledger, charge_id: str, *, is_disputed: bool) -> None:
