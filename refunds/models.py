@@ -111,7 +111,8 @@ class Item(Value):
 class Charge(Value):
     """The captured payment being refunded.
 
-    `left_minor` is what the ledger would still let go: captured − reserved − refunded.
+    `left_minor` is what the ledger would still let go: captured − reserved − refunded. While it
+    `is_disputed` the bank decides about the money, and nothing is paid.
     """
 
     charge_id: str
@@ -119,6 +120,7 @@ class Charge(Value):
     currency: Currency
     captured_minor: ZeroOrMoreMinor
     left_minor: ZeroOrMoreMinor
+    is_disputed: bool = False
 
 
 class Order(Value):
