@@ -4,6 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 # Tests to run; `make test TESTS=tests/house` takes a part.
 TESTS ?= tests
+# Two processes, a folder of tests each: CI has two cores, and a test waits for servers half of
+# the time. `make test PROCESSES=0` runs all of them in one.
+PROCESSES ?= 2
+PYTEST = $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 # The first Python that is new enough; `make setup PYTHON=/path/to/python3` takes another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -13,13 +17,14 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup run test check format lock clean
+.PHONY: help setup run test check golden format lock clean
 
 help:
 	@echo "make setup   build .venv with the locked dependencies"
 	@echo "make run     start the embedded stack and work off the sample requests"
 	@echo "make test    run the tests; says what it left out for lack of a service"
 	@echo "make check   format, lint, types, import contracts and tests: what CI asks"
+	@echo "make golden  write the histories that a change of the flow is held against"
 	@echo "make format  put the code into form and mend what the linter can"
 	@echo "make lock    pin the dependencies of pyproject.toml anew"
 	@echo "make clean   remove .venv and caches; .refunds, with the ledger in it, stays"
@@ -47,14 +52,18 @@ run: setup
 	@$(BIN)/refunds up --sample
 
 test: setup
-	@$(BIN)/pytest $(TESTS)
+	@$(PYTEST) $(TESTS)
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest $(TESTS)
+	$(PYTEST) $(TESTS)
+
+# Only after the flow's version was raised: the histories of earlier versions stay as they are.
+golden: setup
+	@$(BIN)/pytest -q tests/replay/write_golden.py
 
 format: setup
 	$(BIN)/ruff format .

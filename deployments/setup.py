@@ -37,7 +37,7 @@ from refunds.settings import Settings, settings
 
 # Every module with a flow: its import is what a forked run does not have to pay for. And
 # the results' storage: Prefect finds a block's class only once it is imported.
-PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.nightly", "flows.sweep"]
+PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.batch", "flows.nightly", "flows.sweep"]
 
 # What a worker calls to start again what a dead one left, without waiting for a sweep.
 RECOVERY = "tasks.upkeep:recover"
@@ -101,7 +101,7 @@ async def _save_blocks(settings: Settings) -> None:
 
 async def _save_pool(client: PrefectClient, settings: Settings) -> None:
     ours = {
-        "preload": PRELOAD,
+        "preload": [*PRELOAD, *(["tasks.chat"] if settings.model_url else [])],
         "recovery": RECOVERY,
         "working_dir": str(PROJECT),
         "env": run_environment(settings, os.environ),

@@ -2,38 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Self
 
-from refunds import deciding, intake, policy, views
+from refunds import assessing, deciding, intake, steering, submitting, views
+from refunds.assessing import Assessed
 from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
+    abandonment,
+    audit,
     effects,
     history,
     leases,
     migrate,
-    nights,
     requests,
     waits,
 )
 from refunds.ledger.approvals import Choice
-from refunds.models import (
-    Assessment,
-    Case,
-    Origin,
-    RefundRequest,
-    Rival,
-    State,
-    Value,
-    Verdict,
-)
-from refunds.policy_file import Policy
+from refunds.models import RefundRequest, State
+from refunds.origin import Origin
 from refunds.settings import settings
-from tasks import books, model, orders, records, risk, runs
-
-# How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
-# requests in flight keep it busy.
-_LAUNCHES_AT_ONCE = 4
+from refunds.steering import Steering
+from refunds.submitting import Submitted
+from refunds.team import AsyncPeople, People
+from tasks import books, decisions, runs
 
 # How often `watch` looks for news, in seconds: a person cannot tell half a second from at once.
 _WATCH_SECONDS = 0.5
@@ -46,28 +38,10 @@ Statuses = list[Status]
 Events = list[dict[str, Any]]
 
 
-class Submitted(Value):
-    """What the entry point hands out.
+class AsyncRefunds(Steering):
+    """The engine's front door for asyncio programs; `people` is who may decide."""
 
-    `run_id` is None when Prefect could not be reached: the request is safe in the ledger and the
-    sweep launches it.
-    """
-
-    refund_id: str
-    run_id: str | None
-    state: State
-
-
-class Assessed(Value):
-    """A verdict without side effects."""
-
-    refund_id: str
-    verdict: Verdict
-    reasons: tuple[str, ...]
-
-
-class AsyncRefunds:
-    """The engine's front door for asyncio programs."""
+    people = AsyncPeople()
 
     async def __aenter__(self) -> Self:
         """Bring the ledger's schema up to date."""
@@ -80,39 +54,27 @@ class AsyncRefunds:
     async def submit(
         self, wanted: Sequence[RefundRequest | dict[str, Any]], *, lane: str = "now"
     ) -> list[Submitted]:
-        """Take refund requests, all or none, and start their runs.
+        """Take refund requests, all or none, and start their runs: many at once share one.
 
         `lane="nightly"` leaves them to tonight's batch. Submitting again changes nothing. Raises
         BadInput (for example ContentConflict) before anything is stored.
         """
         if lane not in ("now", "nightly"):
             raise BadInput(f"lane must be 'now' or 'nightly', not {lane!r}")
-        taken = [_taken(request) for request in wanted]
-        await asyncio.to_thread(records.check_against_shop, taken)
-        rows = await asyncio.to_thread(requests.submit, books.ledger(), taken, lane)
-        gate = asyncio.Semaphore(_LAUNCHES_AT_ONCE)
-        is_away = False
+        return await submitting.submit([_taken(request) for request in wanted], lane)
 
-        async def start(row: dict[str, Any]) -> Submitted:
-            nonlocal is_away
-            run_id = row["run_id"]
-            if run_id is None and row["lane"] == "now" and row["outcome"] is None:
-                async with gate:
-                    # One failure is enough: the sweep starts the rest when Prefect is back.
-                    run_id = None if is_away else await self._launch(row["refund_id"])
-                    is_away = run_id is None
-            return Submitted(refund_id=row["refund_id"], run_id=run_id, state=State(row["state"]))
-
-        return list(await asyncio.gather(*(start(row) for row in rows)))
-
-    async def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
+    async def assess(
+        self, wanted: Sequence[RefundRequest | dict[str, Any]], *, with_model: bool = False
+    ) -> list[Assessed]:
         """Verdicts only. Earlier requests of the list count as rivals of later ones.
 
-        Raises BadInput when a request cannot be taken, SystemUnavailable without the shop.
+        `with_model` asks the model, too, which costs what it costs and is not kept. Raises
+        BadInput when a request cannot be taken or no model is configured, SystemUnavailable
+        without the shop.
         """
-        taken = [_taken(request) for request in wanted]
-        await asyncio.to_thread(records.check_against_shop, taken)
-        return await asyncio.to_thread(_assess_all, taken)
+        return await assessing.assess(
+            [_taken(request) for request in wanted], with_model=with_model
+        )
 
     async def status(self, refund_id: str) -> Status:
         """Everything known of a refund: state, outcome, verdict, approval, effects, run_ids.
@@ -123,11 +85,7 @@ class AsyncRefunds:
 
     async def list(self, state: State | str | None = None) -> Statuses:
         """All refunds in key order (in one state): id, state, outcome, verdict, amount."""
-        try:
-            wanted = State(state) if state is not None else None
-        except ValueError as error:
-            names = ", ".join(State)
-            raise BadInput(f"{state!r} is not a state; the states are {names}") from error
+        wanted = None if state is None else steering.state_named(state)
         rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted)
         return [views.summary(row) for row in rows]
 
@@ -146,13 +104,17 @@ class AsyncRefunds:
         channel: str = "api",
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
+        link: str | None = None,
+        amount_minor: int | None = None,
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
-        `origin` says more of from where it came than `channel` does; `on_behalf_of` names who is
-        away and whose delegate decides. The door's channel says whether it knows who decides
-        (`verified_channels` of the policy). Raises UnknownRefund or one of the Conflicts, such as
-        DecisionLate, or DigestStale with what changed.
+        `origin` says more of from where it came than `channel` does, which says whether the door
+        knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
+        and whose delegate decides; `link` is the signed link that led here. An `amount_minor`
+        below what is asked is proposed: it is asked anew under a new digest, and never paid by
+        this call. Raises UnknownRefund or one of the Conflicts, such as DecisionLate, or
+        DigestStale with what changed.
         """
         vote = deciding.vote(
             choice,
@@ -161,9 +123,11 @@ class AsyncRefunds:
             digest=digest,
             origin=origin or Origin.of(channel),
             on_behalf_of=on_behalf_of,
+            link=link,
+            amount_minor=amount_minor,
         )
         try:
-            await deciding.decide(refund_id, vote)
+            await decisions.take(refund_id, vote)
         finally:
             # Also after a refusal: a stale question has to be put again.
             await self._wake(refund_id)
@@ -180,11 +144,22 @@ class AsyncRefunds:
             raise BadInput(f"{refund_id} is over: {row['outcome']}")
         deciding.check_person(person or "nobody", reason)
         await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
-        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
-        if open_waits:
-            await self._wake(refund_id)
-        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
-            await runs.launch(refund_id, again=True)
+        await self._set_going(refund_id)
+        return await self.status(refund_id)
+
+    async def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
+        """Give up a refund that is stuck and of which nothing was paid; it ends FAILED.
+
+        Its money is free at once; its run undoes what was done and tells everybody. Returns the
+        status. Raises UnknownRefund, BadInput when it is over, or CannotGiveUp saying why.
+        """
+        if not reason.strip():
+            raise BadInput("giving a refund up needs a reason: it is told to everybody")
+        deciding.check_person(person, reason)
+        await asyncio.to_thread(
+            abandonment.abandon, books.ledger(), refund_id, person.strip(), reason.strip()
+        )
+        await self._set_going(refund_id)
         return await self.status(refund_id)
 
     async def nightly(self, night: date | None = None) -> Status:
@@ -194,12 +169,18 @@ class AsyncRefunds:
         """
         run_id = await runs.launch_nightly(night)
         state = await runs.finished(run_id, _NIGHT_SECONDS)
-        found = await asyncio.to_thread(nights.latest, books.ledger(), night)
+        found = await asyncio.to_thread(views.night, books.ledger(), night)
         return {"run_id": run_id, "run_state": state, **(found or {})}
 
     async def history(self, refund_id: str) -> Events:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
         return await asyncio.to_thread(history.read, books.ledger(), refund_id)
+
+    async def audit(self, since: datetime | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield every event of every refund and every change of people, with their digests."""
+        events = audit.export(books.ledger(), since)
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
 
     async def watch(self, refund_id: str) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they happen, until the refund is over. Raises UnknownRefund."""
@@ -214,11 +195,17 @@ class AsyncRefunds:
                 return
             await asyncio.sleep(_WATCH_SECONDS)
 
-    async def _launch(self, refund_id: str) -> str | None:
-        try:
-            return await runs.launch(refund_id)
-        except SystemUnavailable:
-            return None
+    async def _set_going(self, refund_id: str) -> None:
+        """Wake the refund's run, or start another where it is gone."""
+        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
+        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
+        if open_waits and row["lane"] == "batch":
+            # A person does not wait for the batch: the refund gets a run of its own.
+            await runs.launch(refund_id, again=True)
+        elif open_waits:
+            await self._wake(refund_id)
+        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
+            await runs.launch(refund_id, again=True)
 
     async def _wake(self, refund_id: str) -> None:
         try:
@@ -231,6 +218,8 @@ class AsyncRefunds:
 class Refunds:
     """The same front door for programs without an event loop."""
 
+    people = People()
+
     def __init__(self) -> None:
         """Open the ledger."""
         self._refunds = AsyncRefunds()
@@ -242,9 +231,11 @@ class Refunds:
         """As `AsyncRefunds.submit`."""
         return asyncio.run(self._refunds.submit(wanted, lane=lane))
 
-    def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
+    def assess(
+        self, wanted: Sequence[RefundRequest | dict[str, Any]], *, with_model: bool = False
+    ) -> list[Assessed]:
         """As `AsyncRefunds.assess`."""
-        return asyncio.run(self._refunds.assess(wanted))
+        return asyncio.run(self._refunds.assess(wanted, with_model=with_model))
 
     def status(self, refund_id: str) -> Status:
         """As `AsyncRefunds.status`."""
@@ -269,6 +260,8 @@ class Refunds:
         channel: str = "api",
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
+        link: str | None = None,
+        amount_minor: int | None = None,
     ) -> Status:
         """As `AsyncRefunds.decide`."""
         return asyncio.run(
@@ -281,6 +274,8 @@ class Refunds:
                 channel=channel,
                 origin=origin,
                 on_behalf_of=on_behalf_of,
+                link=link,
+                amount_minor=amount_minor,
             )
         )
 
@@ -288,9 +283,17 @@ class Refunds:
         """As `AsyncRefunds.resume`."""
         return asyncio.run(self._refunds.resume(refund_id, person=person, reason=reason))
 
+    def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
+        """As `AsyncRefunds.abandon`."""
+        return asyncio.run(self._refunds.abandon(refund_id, person=person, reason=reason))
+
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""
         return asyncio.run(self._refunds.history(refund_id))
+
+    def audit(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """As `AsyncRefunds.audit`."""
+        return audit.export(books.ledger(), since)
 
     def watch(self, refund_id: str) -> Iterator[dict[str, Any]]:
         """As `AsyncRefunds.watch`."""
@@ -309,43 +312,6 @@ async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
 
 def _taken(wanted: RefundRequest | dict[str, Any]) -> RefundRequest:
     return wanted if isinstance(wanted, RefundRequest) else intake.read_request(wanted)
-
-
-def _assess_all(taken: list[RefundRequest]) -> list[Assessed]:
-    rules, earlier = books.policy(), dict[str, list[Rival]]()
-    assessed = []
-    for request in taken:
-        case = orders.with_after_sales(orders.read_case(request, 1))
-        before = earlier.setdefault(request.order_id, [])
-        known = {rival.refund_id for rival in case.rivals}
-        rivals = (*case.rivals, *(rival for rival in before if rival.refund_id not in known))
-        case = case.model_copy(update={"rivals": rivals})
-        found = _assess(case, rules)
-        assessed.append(
-            Assessed(
-                refund_id=request.refund_id,
-                verdict=found.verdict,
-                reasons=tuple(reason.text for reason in found.reasons),
-            )
-        )
-        if found.verdict is not Verdict.REJECT:
-            before.append(_as_rival(request))
-    return assessed
-
-
-def _assess(case: Case, rules: Policy) -> Assessment:
-    features = risk.read_risk(case)
-    return policy.assess(case, features, rules, model.opinion_by_rules(case, features))
-
-
-def _as_rival(request: RefundRequest) -> Rival:
-    return Rival(
-        refund_id=request.refund_id,
-        state=State.RECEIVED,
-        item_ids=request.item_ids,
-        amount_minor=request.amount_minor,
-        holds_money=False,
-    )
 
 
 def _mark_resumed(refund_id: str, person: str, reason: str) -> None:

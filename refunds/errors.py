@@ -10,7 +10,11 @@ RefundError
 │   ├── DecisionConflict      it was decided otherwise, or you said otherwise
 │   ├── DecisionLate          the deadline has passed
 │   ├── DigestStale           what you saw is not what would be paid
-│   └── ApproverRefused       this person may not decide this refund
+│   ├── CannotGiveUp          it is not stuck, or money may have moved
+│   ├── CannotReset           it would pay again, or say otherwise than was told
+│   ├── ApproverRefused       this person may not decide this refund
+│   ├── ChargeDisputed        the bank decides about this money first
+│   └── LinkRefused           forged, expired, used, or somebody else's
 ├── LedgerRefusal             our own rules said no; nothing was sent
 │   ├── ChargeExhausted       the charge or the items are already spoken for
 │   ├── KeyReused             one key, two different requests: a bug, loudly
@@ -109,8 +113,24 @@ class DigestStale(Conflict):
         return self.message
 
 
+class CannotGiveUp(Conflict):
+    """The refund is not stuck, or its money has moved or may have."""
+
+
+class CannotReset(Conflict):
+    """Going back would pay again, contradict the gateway's books, or unsay what was told."""
+
+
 class ApproverRefused(Conflict):
     """This person may not decide this refund."""
+
+
+class ChargeDisputed(Conflict):
+    """The customer asks the bank for the same money: nothing can be approved until that ends."""
+
+
+class LinkRefused(Conflict):
+    """A signed link that leads nowhere: forged, expired, used, or somebody else's."""
 
 
 class LedgerRefusal(RefundError):

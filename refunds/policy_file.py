@@ -1,14 +1,16 @@
 """The policy file: what a user edits, read strictly into one frozen value."""
 
 import tomllib
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from refunds.digests import digest
 from refunds.errors import BadInput
-from refunds.models import Currency, Kind, Name, Sentence, ZeroOrMoreMinor
+from refunds.models import Kind, Verdict
+from refunds.values import Currency, Name, Percent, Sentence, Signal, ZeroOrMoreMinor
 
 DEFAULT_POLICY_FILE = Path(__file__).with_name("policy.toml")
 
@@ -17,6 +19,11 @@ _Positive = Annotated[int, Field(strict=True, gt=0)]
 _Hours = Annotated[int, Field(strict=True, gt=0, le=366 * 24)]
 # A week between two attempts is already longer than any outage.
 _Seconds = Annotated[int, Field(strict=True, gt=0, le=7 * 86_400)]
+
+# A run that writes nothing for 45 s is taken for dead, and its opinion with it.
+_AnswerSeconds = Annotated[int, Field(strict=True, gt=0, le=40)]
+# A million units of currency for a million tokens: a slip of the keyboard is caught.
+_PriceMicro = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 
 
 class _Section(BaseModel):
@@ -59,20 +66,42 @@ class RiskRule(_Section):
     cancelled_percent: Annotated[int, Field(strict=True, ge=0, le=100)]
 
 
-class ApprovalRule(_Section):
-    """Who is asked, and how long the question stands."""
+class LevelRule(BaseModel):
+    """One level of the escalation chain: who is asked, and for how long before the next one is.
 
-    escalate_after_hours: _Hours
-    expire_after_hours: _Hours
-    approvers: Name
-    escalate_to: Name
+    `block` is a Prefect notification block, as type/name, for the level's card.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # It is part of keys, so it is short and plain.
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
+    audience: Name
+    hours: _Hours
+    block: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")] = ""
+
+
+class ApprovalRule(_Section):
+    """Who is asked in turn, and whose word counts."""
+
+    # Nobody waits through more than eight levels.
+    levels: Annotated[tuple[LevelRule, ...], Field(min_length=1, max_length=8)]
     verified_channels: tuple[Name, ...]
+    registered_only: bool = False
 
     @model_validator(mode="after")
-    def _escalation_comes_first(self) -> Self:
-        if self.escalate_after_hours >= self.expire_after_hours:
-            raise ValueError("escalate_after_hours must be smaller than expire_after_hours")
+    def _levels_differ(self) -> Self:
+        names = [level.name for level in self.levels]
+        if len(set(names)) < len(names):
+            raise ValueError("each of the levels needs a name of its own")
         return self
+
+
+class PartialRule(_Section):
+    """Whether an approver may propose a smaller amount, and then be among those who approve it."""
+
+    allowed: bool
+    proposer_may_approve: bool
 
 
 class PatienceRule(_Section):
@@ -81,6 +110,21 @@ class PatienceRule(_Section):
     outage_seconds: Annotated[tuple[_Seconds, ...], Field(min_length=1)]
     resend_within_hours: _Hours
     settle_within_hours: _Hours
+
+
+class ModelRule(_Section):
+    """What a model is asked about, when it is believed, and what asking costs.
+
+    Prices are millionths of `price_currency` for a million tokens.
+    """
+
+    asked_about: tuple[Literal[Verdict.APPROVE, Verdict.REVIEW], ...]
+    approve_confidence_percent: Percent
+    signals_for_a_person: tuple[Signal, ...]
+    answer_within_seconds: _AnswerSeconds
+    price_currency: Currency
+    input_price_micro: _PriceMicro
+    output_price_micro: _PriceMicro
 
 
 class Policy(BaseModel):
@@ -94,15 +138,27 @@ class Policy(BaseModel):
     approve_without_a_person: Limits
     two_people_from: Limits
     verified_approver_from: Limits
+    approver_up_to: Limits = Limits(why="Nobody has a limit by default.", amounts_minor={})
     goodwill: Limits
     risk: RiskRule
     approval: ApprovalRule
+    partial: PartialRule = PartialRule(
+        why="Only where the policy says so.", allowed=False, proposer_may_approve=False
+    )
     patience: PatienceRule
+    # Without this section no model is asked about anything. It is then left out of every digest:
+    # what was approved under such a policy before there were models stays approved.
+    model: Annotated[ModelRule | None, Field(exclude_if=lambda rule: rule is None)] = None
 
-    @property
+    @cached_property
+    def content_digest(self) -> str:
+        """The digest of all that the policy says."""
+        return digest(self.model_dump(mode="json"))
+
+    @cached_property
     def full_version(self) -> str:
         """The version with a digest of the content, so that an edit is never mistaken."""
-        return f"{self.version}+{digest(self.model_dump(mode='json'))[:12]}"
+        return f"{self.version}+{self.content_digest[:12]}"
 
     def rule_for(self, kind: Kind) -> KindRule:
         """The section for cancellations or for returns."""

@@ -7,44 +7,106 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from refunds import home_secrets
 from refunds.errors import BadInput
+from refunds.values import Name
+
+# What `REFUNDS_PREFECT_AUTH` says where nobody is to be asked for a password.
+_OPEN = "off"
 
 
 class Settings(BaseSettings):
     """The whole configuration. Empty addresses mean the embedded stack's own."""
 
-    model_config = SettingsConfigDict(env_prefix="REFUNDS_", frozen=True)
+    # What stands in a wrong variable, and in those beside it, may be a secret.
+    model_config = SettingsConfigDict(env_prefix="REFUNDS_", frozen=True, hide_input_in_errors=True)
 
     home: Path = Path(".refunds")
     port: Annotated[int, Field(ge=1024, le=65_000)] = 4200
     policy: Path | None = None
 
+    # How long a night's batch may take, in hours: begun at two, it is through before work begins.
+    night_hours: Annotated[int, Field(ge=1, le=24)] = 6
+    # So many new requests at once are carried together by one run; fewer get a run each, which
+    # is quicker for a single one.
+    batch_from: Annotated[int, Field(ge=2)] = 10
+
     ledger_url: SecretStr = SecretStr("")
     shop_url: SecretStr = SecretStr("")
     prefect_database_url: SecretStr = SecretStr("")
+    # What the embedded Prefect API asks for, as `user:password`. Empty: what `refunds up` made
+    # for this home; `off`: nothing.
+    prefect_auth: SecretStr = SecretStr("")
 
     gateway_url: str = ""
     crm_url: str = ""
     coupons_url: str = ""
     logistics_url: str = ""
     notices_url: str = ""
+    # Empty: the rules alone decide. "sandbox" is the sandbox's stand-in for a model.
     model_url: str = ""
 
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
+    # Several, separated by commas, while one replaces another: any of them is taken.
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
+    # A server on one's own machine asks for none, and OpenAI's client insists on some word.
+    model_key: SecretStr = SecretStr("none")
+    # Prefect Secret blocks to read in place of the three above.
+    gateway_key_block: str = ""
+    webhook_secret_block: str = ""
+    model_key_block: str = ""
+
+    # What the model's server calls it; for a server of your own there is no default.
+    model_name: Name | Literal[""] = ""
+    # How many questions a process has under way; what is more waits its turn.
+    model_at_once: Annotated[int, Field(ge=1, le=1_000)] = 8
+    # Signs the links in cards: the newest first, then those whose links are still on their way.
+    # Empty is a secret that the embedded stack makes for itself.
+    link_secret: SecretStr = SecretStr("")
 
     # Where people reach the service and the Prefect UI; they appear as links in cards.
     public_url: str = ""
+    # Further names under which the service is reached, separated by commas.
+    service_hosts: str = ""
+    # Signs what the service hands out and takes back. Empty: made for this home.
+    service_secret: SecretStr = SecretStr("")
+
+    # The company's own sign-in (OpenID Connect); empty: passwords of ours.
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _model_has_a_name(self) -> Self:
+        if self.model_url and not self.model_name and not self.is_sandbox_model:
+            raise ValueError("REFUNDS_MODEL_URL is set: name the model in REFUNDS_MODEL_NAME")
+        return self
+
+    @property
+    def asked_model(self) -> str:
+        """What the model is called, in requests and in histories."""
+        return self.model_name or "stand-in"
+
+    @property
+    def is_sandbox_model(self) -> bool:
+        """Whether the model is the sandbox's stand-in."""
+        return self.model_url == "sandbox"
 
     @property
     def home_dir(self) -> Path:
         """The state directory, absolute."""
         return self.home.expanduser().absolute()
+
+    @property
+    def service_secret_text(self) -> str:
+        """What the service signs with: given, or this home's own, made when first asked for."""
+        given = self.service_secret.get_secret_value()
+        return given or home_secrets.keep(self.home_dir / "service-secret")
 
     @property
     def prefect_url(self) -> str:
@@ -55,6 +117,37 @@ class Settings(BaseSettings):
     def prefect_api_url(self) -> str:
         """The Prefect API in use: `PREFECT_API_URL` where it is set, else the embedded one."""
         return os.environ.get("PREFECT_API_URL") or f"{self.prefect_url}/api"
+
+    @property
+    def prefect_auth_file(self) -> Path:
+        """Where this home keeps what its Prefect API asks for."""
+        return self.home_dir / "prefect-auth"
+
+    @property
+    def embedded_auth_string(self) -> str:
+        """`user:password` of the embedded Prefect API; empty when it asks for nothing."""
+        given = self.prefect_auth.get_secret_value()
+        if given == _OPEN:
+            return ""
+        # Prefect's own name for it counts as well.
+        given = given or os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "")
+        return given or home_secrets.kept(self.prefect_auth_file)
+
+    @property
+    def prefect_auth_string(self) -> str:
+        """`user:password` for the Prefect API in use; another server never gets this home's."""
+        given = os.environ.get("PREFECT_API_AUTH_STRING")
+        if given is not None:
+            return given
+        is_ours = self.prefect_api_url.rstrip("/") == f"{self.prefect_url}/api"
+        return self.embedded_auth_string if is_ours else ""
+
+    def make_prefect_auth(self) -> None:
+        """Make what the embedded Prefect API asks for, unless it is given, known or off."""
+        if not self.embedded_auth_string and self.prefect_auth.get_secret_value() != _OPEN:
+            home_secrets.keep(
+                self.prefect_auth_file, lambda: f"refunds:{home_secrets.random_text()}"
+            )
 
     @property
     def service_url(self) -> str:
@@ -68,6 +161,8 @@ class Settings(BaseSettings):
 
     def system_url(self, system: str) -> str:
         """The base address of gateway, crm, coupons, logistics, notices or model."""
+        if system == "model" and self.is_sandbox_model:
+            return f"{self.sandbox_url}/model/v1"
         return str(getattr(self, f"{system}_url") or f"{self.sandbox_url}/{system}").rstrip("/")
 
     @property
@@ -88,7 +183,11 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = "; ".join(
-            f"REFUNDS_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}"
+            ": ".join(filter(None, (_variable(e["loc"]), e["msg"].removeprefix("Value error, "))))
             for e in error.errors(include_input=False)
         )
         raise BadInput(f"settings are wrong: {wrong}") from error
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    return f"REFUNDS_{'_'.join(map(str, place)).upper()}" if place else ""

@@ -1,8 +1,11 @@
 """What the front doors show of the ledger, as plain JSON types."""
 
+from datetime import date
 from typing import Any
 
-from refunds.ledger import Ledger, approvals, effects, requests, waits
+from refunds.ledger import Ledger, approvals, batches, effects, requests, waits
+
+_DECISION = ("person", "for_person", "decision", "reason", "channel", "verified")
 
 
 def summary(row: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +38,27 @@ def status(ledger: Ledger, refund_id: str) -> dict[str, Any]:
     }
 
 
+def night(ledger: Ledger, wanted: date | None) -> dict[str, Any] | None:
+    """What became of a night's batch (default: the last night's); None when it never ran."""
+    try:
+        found = (
+            batches.read(ledger, batches.night_id(wanted))
+            if wanted is not None
+            else batches.latest_night(ledger)
+        )
+    except LookupError:
+        return None
+    if found is None or found.night is None:
+        return None
+    return {
+        "batch_id": found.batch_id,
+        "night": found.night.isoformat(),
+        "submitted": batches.size(ledger, found.batch_id),
+        "started_at": found.opened_at.isoformat(),
+        "finished_at": found.finished_at.isoformat() if found.finished_at else None,
+    }
+
+
 def _approval(standing: approvals.Standing) -> dict[str, Any]:
     return {
         "approval_id": standing.approval_id,
@@ -42,11 +66,14 @@ def _approval(standing: approvals.Standing) -> dict[str, Any]:
         "digest": standing.digest,
         "needed": standing.people_needed,
         "verified_needed": standing.verified_needed,
+        "round": standing.round,
+        "level": standing.level,
+        "levels": [level.plain() for level in standing.levels],
         "escalate_at": standing.escalate_at.isoformat(),
         "deadline": standing.deadline.isoformat(),
         "decisions": [
             {
-                **{k: d[k] for k in ("person", "decision", "reason", "channel", "verified")},
+                **{k: d[k] for k in _DECISION},
                 "at": d["decided_at"].isoformat(),
             }
             for d in standing.decisions

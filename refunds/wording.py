@@ -4,17 +4,22 @@ import re
 from typing import Any
 
 from refunds import money
-from refunds.models import ApprovalRequest, Assessment, Case, Outcome
+from refunds.models import ApprovalRequest, Case, Level, Outcome
 
 # Enough of a customer's message to judge by on a card; the whole of it is in the history.
 _QUOTED_CHARACTERS = 1_500
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:/@=$\"'])")
 
+# Prefect's UI makes links of bare addresses even where each sign is escaped. A character without
+# width between the parts keeps them from being addresses.
+_ADDRESS = re.compile(r"(https?|www|(?=@))", re.IGNORECASE)
+_APART = r"\1" + "\N{WORD JOINER}"
+
 
 def escaped(text: str) -> str:
     """Text that markdown shows as it is: nothing in it becomes a link, an image or markup."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub(_APART, " ".join(text.split())))
 
 
 def quoted(text: str) -> str:
@@ -59,18 +64,32 @@ def facts_markdown(facts: dict[str, Any], reasons: list[dict[str, Any]], digest:
         f"**Why a person is asked**\n\n{why or '- nothing was found'}",
         f"**Earlier after-sale records of this order**\n\n{earlier or '- none'}",
     ]
+    if facts.get("evidence"):
+        added = "\n".join(f"- {escaped(text)}" for text in facts["evidence"])
+        parts.append(f"**Added while it waited**\n\n{added}")
     if facts["opinion"]:
-        said = escaped(facts["opinion"]["recommendation"])
-        parts.append(f"**A model's opinion** (advice, not a decision): {said}")
+        parts.append(f"**A model's opinion** (advice, not a decision): {_said(facts['opinion'])}")
     parts.append(
         f"**The customer wrote** (a quotation, not an instruction)\n\n{quoted(facts['message'])}"
     )
     return "\n\n".join(parts)
 
 
-def form_text(approval: ApprovalRequest, assessment: Assessment, refusals: tuple[str, ...]) -> str:
+def _said(opinion: dict[str, Any]) -> str:
+    """A model's opinion in one line; its reasons stand among those of the verdict."""
+    if "missing" in opinion:
+        return f"none: {escaped(opinion['missing'])}"
+    noticed = escaped(", ".join(opinion["signals"])) or "nothing"
+    return (
+        f"{escaped(opinion['recommendation'])}, {opinion['confidence_percent']} % sure; it "
+        f"noticed {noticed} ({escaped(opinion['model'])}, prompt "
+        f"{escaped(opinion['prompt_version'])})"
+    )
+
+
+def form_text(approval: ApprovalRequest, refusals: tuple[str, ...]) -> str:
     """What stands above the Resume form: every fact that is bound, and answers not taken."""
-    reasons = [reason.plain() for reason in assessment.reasons]
+    reasons = [reason.plain() for reason in approval.reasons]
     notes = [f"**Not taken:** {escaped(refusal)}" for refusal in refusals]
     if approval.people_needed > 1:
         notes.append(f"{approval.people_needed} different people have to approve.")
@@ -90,11 +109,17 @@ def run_name(case: Case) -> str:
     return f"{request.refund_id} · {money.show(request.amount_minor, request.currency)} · approve?"
 
 
-def card_subject(case: Case, level: str) -> str:
-    """The subject of an approval card."""
-    amount = money.show(case.request.amount_minor, case.request.currency)
-    urgent = "" if level == "team" else "Escalated: "
-    return f"{urgent}approve {amount} for {case.refund_id}?"
+def card(approval: ApprovalRequest, level: Level) -> dict[str, str]:
+    """Subject and body of the card for one level."""
+    facts = approval.facts
+    amount = money.show(facts["amount_minor"], facts["currency"])
+    urgent = "" if level == approval.levels[0] else "Escalated: "
+    reasons = [reason.plain() for reason in approval.reasons]
+    return {
+        "subject": f"{urgent}approve {amount} for {approval.refund_id}?",
+        "body": facts_markdown(facts, reasons, approval.digest)
+        + f"\n\nAnswer by {approval.deadline:%Y-%m-%d %H:%M} UTC.",
+    }
 
 
 def customer_notice(case: Case, outcome: Outcome) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from sandbox import coupons, crm, logistics, notices
+from sandbox import coupons, crm, logistics, model, notices
 from sandbox.answers import Answer, Refused
 from sandbox.clock import Clock, system_clock
 from sandbox.door import Door, Effect
@@ -22,6 +22,7 @@ from sandbox.effects import EFFECTS, Effects
 from sandbox.fault_rules import RuleSet
 from sandbox.faults import Faults
 from sandbox.gateway.books import Books
+from sandbox.gateway.disputes import Disputes
 from sandbox.gateway.endpoints import endpoints as gateway_endpoints
 from sandbox.gateway.events import Events
 from sandbox.gateway.settlement import Bank
@@ -37,6 +38,8 @@ from sandbox.wire import BODY_LIMIT_BYTES, SHOP_BODY_LIMIT_BYTES, exposing_trans
 
 # Stripe keeps its keys for a day.
 KEY_RETENTION_SECONDS = 86_400
+# The embedded world's own, printed here for everybody.
+WEBHOOK_SECRET = "whsec_sandbox"  # noqa: S105 - it guards nothing
 
 _parse_rules = reader_of(RuleSet)
 
@@ -47,7 +50,7 @@ class Settings:
 
     home: Path
     webhook_url: str | None = None
-    webhook_secret: str = "whsec_sandbox"  # noqa: S105  the embedded world's own
+    webhook_secret: str = WEBHOOK_SECRET
     key_retention_seconds: int = KEY_RETENTION_SECONDS
 
 
@@ -65,6 +68,7 @@ class Sandbox:
         books = Books(clock, events)
         effects = Effects(clock)
         self.bank = Bank(self._store, books, clock)
+        self._disputes = Disputes(self._store, events, clock)
         self._deliverer = (
             Deliverer(self._store, clock, settings.webhook_url, settings.webhook_secret)
             if settings.webhook_url
@@ -77,6 +81,7 @@ class Sandbox:
             *coupons.endpoints(systems),
             *logistics.endpoints(systems),
             *notices.endpoints(systems),
+            *model.endpoints(clock),
         ]
         self._faults.serve({endpoint.name for endpoint in endpoints})
         self._store.read(self._faults.load)
@@ -125,6 +130,9 @@ class Sandbox:
         async def settle(request: Request) -> Answer:
             return await self.bank.settle(await read_body(request, BODY_LIMIT_BYTES))
 
+        async def dispute(request: Request) -> Answer:
+            return await self._disputes.put(await read_body(request, BODY_LIMIT_BYTES))
+
         async def put_faults(request: Request) -> Answer:
             rules = _parse_rules(await read_body(request, BODY_LIMIT_BYTES))
             return await self._replace_faults(rules)
@@ -148,6 +156,7 @@ class Sandbox:
             _control("PUT", "/faults", put_faults),
             _control("DELETE", "/faults", delete_faults),
             _control("PUT", "/gateway/settle", settle),
+            _control("PUT", "/gateway/dispute", dispute),
             _control("POST", "/shop/customers", load_customers),
             _control("POST", "/shop/orders", load_orders),
             _control("GET", "/shop/stats", _steady(lambda: read(stats))),

@@ -1,11 +1,12 @@
 """Coupons: a word of apology, and taking it back."""
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from refunds.models import Case, Receipt
 from tasks import steps
-from tasks.effect import Action, perform
-from tasks.json_systems import creation, receipt, undoing
+from tasks.effect import Action, found, perform
+from tasks.json_systems import creation, receipt, receipt_of, undoing
 
 
 @task(
@@ -13,11 +14,10 @@ from tasks.json_systems import creation, receipt, undoing
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # An earlier send is found by our reference before another one, so trying again is safe.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def issue_coupon(case: Case) -> Receipt:
     """Give the goodwill coupon that was asked for with the refund."""
     return receipt(await perform(coupon(case)))
@@ -28,15 +28,27 @@ async def issue_coupon(case: Case) -> Receipt:
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # Voiding what is void changes nothing.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
-    path = f"/v1/coupons/{coupon.reference}/void"
-    return receipt(await perform(undoing(case.refund_id, "void_coupon", "coupons", path, "void")))
+    return receipt(await perform(voiding(case, coupon)))
+
+
+@task(
+    name="find_coupon",
+    # Asked anew by every run, and asking is harmless.
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    **steps.QUICK_RETRIES,
+    timeout_seconds=90,
+)
+@steps.journaled
+async def find_coupon(case: Case) -> Receipt | None:
+    """The coupon of a refund that is given up, if it was issued."""
+    return receipt_of(await found(coupon(case)))
 
 
 def coupon(case: Case) -> Action:
@@ -51,3 +63,9 @@ def coupon(case: Case) -> Action:
     return creation(
         case.refund_id, "issue_coupon", "coupons", "coupons", body, id_field="coupon_id"
     )
+
+
+def voiding(case: Case, coupon: Receipt) -> Action:
+    """The end of a coupon."""
+    path = f"/v1/coupons/{coupon.reference}/void"
+    return undoing(case.refund_id, "void_coupon", "coupons", path, "void")

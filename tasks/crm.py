@@ -14,11 +14,10 @@ from tasks.records import enter_syncing
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # An earlier send is found by our reference before another one, so trying again is safe.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def sync_crm(case: Case, outcome: Outcome, why: str) -> Receipt:
     """Write the refund's ending to the customer's file."""
     enter_syncing(case.refund_id)
@@ -35,6 +34,6 @@ def crm_case(case: Case, outcome: Outcome, why: str) -> Action:
         "outcome": str(outcome),
         "amount_minor": request.amount_minor,
         "currency": request.currency,
-        "note": why,
     }
-    return creation(case.refund_id, "sync_crm", "crm", "cases", body, id_field="case_id")
+    words, refund_id = {"note": why}, case.refund_id
+    return creation(refund_id, "sync_crm", "crm", "cases", body, words=words, id_field="case_id")

@@ -88,6 +88,22 @@ async def perform(action: Action) -> effects.Effect:
     return await _record(refund_id, key, action.judge(response), response=response)
 
 
+async def found(action: Action) -> effects.Effect | None:
+    """The effect when it was done, by the ledger's word or else the system's; nothing is sent.
+
+    Raises StepUnknown or SystemUnavailable when the system cannot be asked.
+    """
+    known = await asyncio.to_thread(effects.read, books.ledger(), action.key)
+    if known is None or known.state == "refused":
+        return None
+    if known.is_final:
+        return known
+    answer = await _asked(action.ask, action.key)
+    if answer is None:
+        return None
+    return await _record(action.refund_id, action.key, action.judge(answer), response=answer)
+
+
 async def _asked(ask: Ask, key: str) -> dict[str, Any] | None:
     """A refused question says nothing of the send that was asked about."""
     try:

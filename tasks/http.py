@@ -8,6 +8,7 @@ import httpx
 
 from refunds.errors import StepRefused, StepUnknown, SystemUnavailable
 from refunds.settings import settings
+from tasks import secrets
 
 # A system that has not answered in 12 seconds may have acted. Three attempts with the pauses
 # between them fit into one lease of 45 seconds.
@@ -100,7 +101,7 @@ def _error_of(response: httpx.Response) -> str:
         said = " ".join(str(error[part]) for part in ("code", "message") if error.get(part))
     except (ValueError, AttributeError, TypeError):
         said = ""
-    return said[:200] or "no reason given"
+    return secrets.without_secrets(said)[:200] or "no reason given"
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -18,13 +18,22 @@ def creation(
     *,
     id_field: str,
     attempt: str | int | None = None,
+    words: dict[str, str] | None = None,
+    address: dict[str, str] | None = None,
 ) -> Action:
-    """POST to a collection once; an earlier send is found again by our own reference."""
+    """POST to a collection once; an earlier send is found again by our own reference.
+
+    The key stands for `body`, which holds business facts only. `words` may be put otherwise by
+    the next version of this program; they are kept with the answer. `address` is where we are
+    found at this time, and is not kept.
+    """
     path = f"/v1/{collection}"
 
     async def send(key: str) -> dict[str, Any]:
-        answer = await http.call(system, "POST", path, key=key, json={**body, "reference": key})
-        return _identified(system, answer, id_field)
+        content = {**body, **(words or {}), **(address or {}), "reference": key}
+        answer = await http.call(system, "POST", path, key=key, json=content)
+        found = _identified(system, answer, id_field)
+        return {**found, "words": words} if words else found
 
     async def ask(key: str) -> dict[str, Any] | None:
         answer = await http.call(system, "GET", path, params={"reference": key})
@@ -58,6 +67,11 @@ def undoing(refund_id: str, step: str, system: str, path: str, done: str) -> Act
 def receipt(effect: Effect) -> Receipt:
     """What a done effect is known by: its key, and the other system's own id for it."""
     return Receipt(key=effect.key, reference=(effect.response or {})["reference"])
+
+
+def receipt_of(effect: Effect | None) -> Receipt | None:
+    """The same for an effect that perhaps was never done."""
+    return receipt(effect) if effect is not None else None
 
 
 def _identified(system: str, answer: dict[str, Any], id_field: str) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Logistics: stop what has not left yet, or have it sent back."""
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from refunds.models import Case, Receipt
+from refunds.models import Case, Kind, Receipt
 from tasks import steps
-from tasks.effect import Action, perform
-from tasks.json_systems import creation, receipt, undoing
+from tasks.effect import Action, found, perform
+from tasks.json_systems import creation, receipt, receipt_of, undoing
 
 
 @task(
@@ -13,11 +14,10 @@ from tasks.json_systems import creation, receipt, undoing
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # An earlier send is found by our reference before another one, so trying again is safe.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def hold_shipment(case: Case) -> Receipt:
     """Keep a cancelled order in the warehouse."""
     return receipt(await perform(shipment_hold(case)))
@@ -28,17 +28,13 @@ async def hold_shipment(case: Case) -> Receipt:
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # Releasing what is released changes nothing.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
-    path = f"/v1/holds/{hold.reference}/release"
-    return receipt(
-        await perform(undoing(case.refund_id, "release_shipment", "logistics", path, "released"))
-    )
+    return receipt(await perform(releasing(case, hold)))
 
 
 @task(
@@ -46,11 +42,10 @@ async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # As for holding a shipment.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def create_return_label(case: Case) -> Receipt:
     """Let the customer send the items back."""
     return receipt(await perform(return_label(case)))
@@ -61,19 +56,28 @@ async def create_return_label(case: Case) -> Receipt:
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # Cancelling what is cancelled changes nothing.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
-    path = f"/v1/labels/{label.reference}/cancel"
-    return receipt(
-        await perform(
-            undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
-        )
-    )
+    return receipt(await perform(cancelling(case, label)))
+
+
+@task(
+    name="find_parcel",
+    # Asked anew by every run, and asking is harmless.
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    **steps.QUICK_RETRIES,
+    timeout_seconds=90,
+)
+@steps.journaled
+async def find_parcel(case: Case) -> Receipt | None:
+    """What was done to the parcel of a refund that is given up: its hold or its label, if any."""
+    action = shipment_hold(case) if case.request.kind is Kind.CANCEL else return_label(case)
+    return receipt_of(await found(action))
 
 
 def shipment_hold(case: Case) -> Action:
@@ -92,3 +96,15 @@ def return_label(case: Case) -> Action:
     return creation(
         case.refund_id, "create_return_label", "logistics", "labels", body, id_field="label_id"
     )
+
+
+def releasing(case: Case, hold: Receipt) -> Action:
+    """The end of a hold."""
+    path = f"/v1/holds/{hold.reference}/release"
+    return undoing(case.refund_id, "release_shipment", "logistics", path, "released")
+
+
+def cancelling(case: Case, label: Receipt) -> Action:
+    """The end of a return label."""
+    path = f"/v1/labels/{label.reference}/cancel"
+    return undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")

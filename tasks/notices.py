@@ -14,11 +14,10 @@ from tasks.json_systems import creation, receipt
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # A notice that may have gone out is looked for by our reference before another one.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
     """Tell the customer."""
     return receipt(await perform(customer_notice(case, outcome)))
@@ -29,11 +28,10 @@ async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # As for the customer.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
+@steps.journaled
 async def notify_service(case: Case, outcome: Outcome, why: str) -> Receipt:
     """Tell customer service, who the customer will ask."""
     return receipt(await perform(service_notice(case, outcome, why)))
@@ -52,11 +50,13 @@ def service_notice(case: Case, outcome: Outcome, why: str) -> Action:
 
 
 def _message(case: Case, step: str, to: tuple[str, str], text: tuple[str, str]) -> Action:
-    message = {
-        "refund_id": case.refund_id,
-        "audience": to[0],
-        "to": to[1],
-        "subject": text[0],
-        "body": text[1],
-    }
-    return creation(case.refund_id, step, "notices", "messages", message, id_field="message_id")
+    message = {"refund_id": case.refund_id, "audience": to[0], "to": to[1]}
+    return creation(
+        case.refund_id,
+        step,
+        "notices",
+        "messages",
+        message,
+        words={"subject": text[0], "body": text[1]},
+        id_field="message_id",
+    )

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from prefect import task
 
 from refunds.errors import SystemUnavailable
-from refunds.ledger import charges, requests
+from refunds.ledger import charges, requests, updates
 from refunds.models import AfterSale, Case, Charge, Item, Order, RefundRequest
 from tasks import books, rounds, steps
 
@@ -35,11 +35,10 @@ _AFTER_SALES = sa.text(
     cache_key_fn=steps.by_round,
     persist_result=True,
     # Reading is harmless, so a database that is away is simply asked again.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_order(request: RefundRequest, round_number: int) -> Case:
     """The order with its charges as the ledger knows them, and who else asks for it."""
     return rounds.case_of(request, round_number) or read_case(request, round_number)
@@ -50,11 +49,10 @@ async def load_order(request: RefundRequest, round_number: int) -> Case:
     cache_key_fn=steps.by_round,
     persist_result=True,
     # As for the order.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_after_sale(case: Case) -> Case:
     """The case with the earlier after-sale records of its order."""
     known = rounds.case_of(case.request, case.round)
@@ -64,13 +62,17 @@ async def load_after_sale(case: Case) -> Case:
 
 
 def read_case(request: RefundRequest, round_number: int) -> Case:
-    """The order as it is now. Raises SystemUnavailable when the shop cannot be asked."""
+    """The order as it is now, for the amount that is in force.
+
+    Raises SystemUnavailable when the shop cannot be asked.
+    """
+    request, proposal = requests.in_force(books.ledger(), request)
     rows = {
         name: _rows(query, order_id=request.order_id)
         for name, query in (("order", _ORDER), ("items", _ITEMS), ("payments", _PAYMENTS))
     }
     if not rows["order"]:
-        return Case(request=request, round=round_number, order=None)
+        return Case(request=request, round=round_number, order=None, proposal=proposal)
     order = rows["order"][0]
     methods = _rows(_METHODS, customer_id=order["customer_id"])
     return Case(
@@ -82,14 +84,17 @@ def read_case(request: RefundRequest, round_number: int) -> Case:
             charges=_charges(rows["payments"], order["currency"]),
             payment_methods={row["payment_method_id"]: row["source"] for row in methods},
         ),
+        proposal=proposal,
         rivals=requests.rivals(books.ledger(), request),
     )
 
 
 def with_after_sales(case: Case) -> Case:
-    """The case with its order's after-sale records as they are now."""
+    """The case with its order's after-sale records, and what people added, as they are now."""
     rows = _rows(_AFTER_SALES, order_id=case.request.order_id)
-    return case.model_copy(update={"after_sales": tuple(AfterSale(**row) for row in rows)})
+    earlier = tuple(AfterSale(**row) for row in rows)
+    added = updates.evidence_of(books.ledger(), case.refund_id)
+    return case.model_copy(update={"after_sales": earlier, "evidence": added})
 
 
 def known_orders(order_ids: list[str]) -> dict[str, str]:
@@ -108,6 +113,8 @@ def known_orders(order_ids: list[str]) -> dict[str, str]:
 def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...]:
     """Each captured payment; refunds made before we first saw the charge count against it."""
     refunded: dict[str, int] = {}
+    charge_ids = [line["charge_id"] for line in payments if line["type"] == "payment"]
+    disputed = charges.disputed_among(books.ledger(), charge_ids)
     for line in payments:
         if line["type"] == "refund":
             before = refunded.get(line["charge_id"], 0)
@@ -125,6 +132,7 @@ def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...
                 line["amount_minor"],
                 min(refunded.get(line["charge_id"], 0), line["amount_minor"]),
             ),
+            is_disputed=line["charge_id"] in disputed,
         )
         for line in payments
         if line["type"] == "payment"

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -17,8 +18,7 @@ from refunds.errors import (
 from refunds.ledger import effects
 from refunds.ledger.effects import PAYMENT_STEP, Effect, key_of
 from refunds.models import Case, Payment, PaymentStatus, RefundRequest, Standstill
-from refunds.settings import settings
-from tasks import books, http, steps
+from tasks import books, http, secrets, steps
 from tasks.effect import Action, perform
 from tasks.records import begin_wait, hand_to_a_person
 
@@ -40,12 +40,11 @@ _PAGE = 100
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # Not an ordinary retry: each one asks the gateway by our own reference before it sends.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     # Three calls of at most 20 seconds each: ask, send, and one pause the gateway asks for.
     timeout_seconds=90,
 )
+@steps.journaled
 async def issue_refund(case: Case) -> Payment:
     """Pay, once. Returns what the gateway says: succeeded, pending or failed for good.
 
@@ -73,6 +72,7 @@ async def issue_refund(case: Case) -> Payment:
     persist_result=False,
     timeout_seconds=60,
 )
+@steps.journaled
 async def await_settlement(case: Case) -> Payment | Standstill:
     """What the ledger knows of a pending payment: its ending, or a wait for the gateway's word."""
     ledger, refund_id = books.ledger(), case.refund_id
@@ -133,7 +133,7 @@ async def listed(charge_id: str | None = None) -> Any:
 
 async def look_up(reference: str) -> dict[str, Any]:
     """One refund in the gateway's books, by the gateway's own id."""
-    return _kept(await _call("GET", f"/v1/refunds/{reference}"))
+    return _kept(await _call("GET", f"/v1/refunds/{quote(reference, safe='')}"))
 
 
 async def reconcile(row: dict[str, Any]) -> bool:
@@ -246,5 +246,5 @@ def _still_safe_to_send(key: str) -> None:
 
 
 async def _call(method: str, path: str, **arguments: Any) -> dict[str, Any]:
-    bearer = {"Authorization": f"Bearer {settings().gateway_key.get_secret_value()}"}
+    bearer = {"Authorization": f"Bearer {await secrets.secret('gateway_key')}"}
     return await http.call("gateway", method, path, headers=bearer, **arguments)

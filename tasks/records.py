@@ -1,5 +1,6 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,15 +9,16 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from refunds import wording
+from refunds import asking, wording
 from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import approvals, charges, effects, history, leases, requests, waits
+from refunds.ledger import Page, approvals, charges, effects, history, leases, requests, waits
 from refunds.ledger.effects import PAYMENT_STEP, key_of
 from refunds.models import (
     ApprovalRequest,
     Assessment,
     Case,
+    Decision,
     Outcome,
     RefundRequest,
     RiskFeatures,
@@ -27,10 +29,11 @@ from refunds.models import (
 )
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
-from tasks import books, orders, rounds, steps
+from refunds.settings import settings
+from tasks import books, disputes, orders, rounds, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
-_MOST_ROUNDS = 20
+MOST_ROUNDS = 20
 
 # Enough wrong requests in one message to see what is wrong with all of them.
 _NAMED = 20
@@ -42,11 +45,10 @@ _NAMED = 20
     cache_policy=NO_CACHE,
     persist_result=False,
     # Taking the lease again is harmless; a new request waits for a shop that is away.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
+@steps.journaled
 async def open_refund(request: RefundRequest) -> Seat:
     """Take the refund's lease for this run, entering the request if nobody has yet.
 
@@ -59,7 +61,13 @@ async def open_refund(request: RefundRequest) -> Seat:
     lease = leases.take(books.ledger(), request.refund_id, str(flow_run.id))
     if lease.fence is not None:
         books.hold(request.refund_id, lease.fence)
-    return Seat(is_mine=lease.fence is not None, outcome=lease.outcome, held_by=lease.held_by)
+    return Seat(
+        is_mine=lease.fence is not None,
+        outcome=lease.outcome,
+        held_by=lease.held_by,
+        given_up=lease.given_up,
+        flow_version=lease.flow_version,
+    )
 
 
 def check_against_shop(wanted: list[RefundRequest]) -> None:
@@ -84,6 +92,7 @@ def check_against_shop(wanted: list[RefundRequest]) -> None:
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_policy(case: Case) -> Policy:
     """The policy in force when this round began. Raises NeedsAttention when it is not readable."""
     try:
@@ -98,6 +107,7 @@ async def load_policy(case: Case) -> Policy:
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
     """Write the verdict and its reasons to the ledger, and the facts to the run's page.
 
@@ -107,28 +117,36 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     if rounds.assessment_of(case) is not None:
         return
     with books.ledger().page(refund_id, books.fence(refund_id)) as page:
-        page.append(
-            "refund.assessed",
-            {
-                "round": case.round,
-                "assessment": assessment.plain(),
-                "order": case.order.plain() if case.order else None,
-                "after_sales": [record.plain() for record in case.after_sales],
-                "rivals": [rival.plain() for rival in case.rivals],
-                "risk": risk.plain(),
-            },
-        )
-        reasons = [reason.plain() for reason in assessment.reasons]
-        page.change(verdict=str(assessment.verdict), reasons=reasons)
-        if assessment.verdict is Verdict.APPROVE:
-            page.enter(State.APPROVED)
+        write_assessment(page, case, assessment, risk)
+        steps.close(page, None)
+    reasons = [reason.plain() for reason in assessment.reasons]
     facts = bound_facts(case, assessment.opinion, assessment.policy_version)
     await acreate_markdown_artifact(
         key="refund-facts",
         markdown=f"# {assessment.verdict}: {wording.escaped(refund_id)}\n\n"
-        + wording.facts_markdown(facts, reasons, binding_digest(facts)),
+        + wording.facts_markdown(facts, reasons, binding_digest(facts))
+        + f"\n\n[Its timeline]({settings().service_url}/inbox/{refund_id}/timeline)",
         description=f"{refund_id}: {assessment.verdict}",
     )
+
+
+def write_assessment(page: Page, case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
+    """The verdict, its reasons, and every fact that it was reached by."""
+    page.append(
+        "refund.assessed",
+        {
+            "round": case.round,
+            "assessment": assessment.plain(),
+            "order": case.order.plain() if case.order else None,
+            "after_sales": [record.plain() for record in case.after_sales],
+            "rivals": [rival.plain() for rival in case.rivals],
+            "risk": risk.plain(),
+        },
+    )
+    reasons = [reason.plain() for reason in assessment.reasons]
+    page.change(verdict=str(assessment.verdict), reasons=reasons)
+    if assessment.verdict is Verdict.APPROVE:
+        page.enter(State.APPROVED)
 
 
 @task(
@@ -137,28 +155,17 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def request_approval(case: Case, assessment: Assessment, policy: Policy) -> ApprovalRequest:
-    """Commit the question to be put to a person, bound to the digest of its facts."""
-    ledger, request = books.ledger(), case.request
-    asked = approvals.standing(ledger, case.refund_id, case.round)
-    now = ledger.clock()
-    facts = bound_facts(case, assessment.opinion, assessment.policy_version)
-    approval = ApprovalRequest(
-        approval_id=key_of(case.refund_id, "approval", case.round),
-        refund_id=case.refund_id,
-        round=case.round,
-        digest=binding_digest(facts),
-        facts=facts,
-        people_needed=policy.people_needed(request.amount_minor, request.currency),
-        verified_needed=policy.verified_needed(request.amount_minor, request.currency),
-        escalate_at=asked.escalate_at
-        if asked
-        else now + timedelta(hours=policy.approval.escalate_after_hours),
-        deadline=asked.deadline
-        if asked
-        else now + timedelta(hours=policy.approval.expire_after_hours),
-    )
-    approvals.open_approval(ledger, approval, request.requester, books.fence(case.refund_id))
+    """Commit the question to be put to a person, bound to the digest of its facts.
+
+    A question that was put already stays as it was: cards and decisions rest on it.
+    """
+    ledger = books.ledger()
+    asked = approvals.asked(ledger, case.refund_id, case.round)
+    approval = asked or asking.question(case, assessment, policy, ledger.clock())
+    fence = books.fence(case.refund_id)
+    approvals.open_approval(ledger, approval, case.request.requester, fence)
     return approval
 
 
@@ -167,24 +174,28 @@ async def request_approval(case: Case, assessment: Assessment, policy: Policy) -
     cache_key_fn=steps.by_round,
     persist_result=True,
     # The shop is read once more here, and reading is harmless.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
+@steps.journaled
 async def reserve_money(case: Case, assessment: Assessment) -> bool:
     """Look at the world once more, then set the money aside.
 
-    False when what was approved is not what would be paid now, or too little is left: then the
-    approval counts no more and the refund is assessed again.
+    False when what was approved is not what would be paid now, the charge is disputed, or too
+    little is left: then the approval counts no more and the refund is assessed again.
     """
     ledger, refund_id = books.ledger(), case.refund_id
-    if case.round > _MOST_ROUNDS:
-        raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
+    if case.round > MOST_ROUNDS:
+        raise NeedsAttention(f"{refund_id} changed {MOST_ROUNDS} times while it was decided")
     is_sent = effects.read(ledger, key_of(refund_id, PAYMENT_STEP)) is not None
     if is_sent or charges.holds_money(ledger, refund_id):
         return True
+    if assessment.verdict is Verdict.REVIEW and not _is_approved(case):
+        raise NeedsAttention(f"{refund_id}: nobody's approval of round {case.round} is on record")
+    is_disputed = case.charge is not None and await disputes.look(case.charge.charge_id)
     change = what_changed(case, assessment)
+    if change is None and is_disputed:
+        change = "its charge is disputed, and nothing is paid while the bank has not decided"
     if change is None:
         try:
             charges.reserve(ledger, case, books.fence(refund_id))
@@ -200,9 +211,18 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     return False
 
 
+def _is_approved(case: Case) -> bool:
+    """The ledger's word, whatever led here."""
+    standing = approvals.standing(books.ledger(), case.refund_id, case.round)
+    return standing is not None and standing.status == Decision.APPROVED
+
+
 def what_changed(case: Case, assessment: Assessment) -> str | None:
-    """What is different now from what was assessed, or None. Raises SystemUnavailable."""
+    """What is different now from what was approved, or None. Raises SystemUnavailable."""
+    asked = approvals.asked(books.ledger(), case.refund_id, case.round)
     then = bound_facts(case, assessment.opinion, assessment.policy_version)
+    if asked is not None:
+        then = asked.facts
     changes = changes_since(then, case.request, case.round)
     return because_of(changes) if changes else None
 
@@ -227,17 +247,24 @@ def because_of(changes: tuple[Change, ...]) -> str:
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def write_audit(case: Case, outcome: Outcome, why: str) -> Outcome:
     """Close the refund's books: outcome, reason, and the lease given back."""
     ledger, refund_id = books.ledger(), case.refund_id
     with ledger.page(refund_id, books.fence(refund_id)) as page:
-        if page.row["outcome"] is None:
-            page.append("refund.concluded", {"outcome": str(outcome), "why": why})
-            page.enter(State.COMPLETED)
-            page.change(outcome=str(outcome), completed_at=page.now, attention=None)
+        close_books(page, outcome, why)
+        steps.close(page, outcome)
         page.change(lease_holder=None, lease_expires_at=None)
     books.let_go(refund_id)
     return outcome
+
+
+def close_books(page: Page, outcome: Outcome, why: str) -> None:
+    """The end of a refund on its page."""
+    if page.row["outcome"] is None:
+        page.append("refund.concluded", {"outcome": str(outcome), "why": why})
+        page.enter(State.COMPLETED)
+        page.change(outcome=str(outcome), completed_at=page.now, attention=None)
 
 
 def enter_syncing(refund_id: str) -> None:
@@ -252,6 +279,7 @@ def enter_syncing(refund_id: str) -> None:
     persist_result=False,
     timeout_seconds=30,
 )
+@steps.journaled
 async def note_outage(request: RefundRequest, system: str, detail: str) -> Standstill:
     """Decide when to try again; when patience is over, hand the refund to a person."""
     ledger, refund_id = books.ledger(), request.refund_id
@@ -269,6 +297,7 @@ async def note_outage(request: RefundRequest, system: str, detail: str) -> Stand
     persist_result=False,
     timeout_seconds=30,
 )
+@steps.journaled
 async def note_attention(request: RefundRequest, why: str) -> Standstill:
     """Hand the refund to a person: it waits until somebody resumes it."""
     return hand_to_a_person(request.refund_id, why)
@@ -286,9 +315,14 @@ def hand_to_a_person(refund_id: str, why: str) -> Standstill:
 
 
 def begin_wait(
-    refund_id: str, name: str, reason: waits.WaitReason, due_at: datetime | None
+    refund_id: str,
+    name: str,
+    reason: waits.WaitReason,
+    due_at: datetime | None,
+    *,
+    output: Callable[[Standstill], Any] = lambda standstill: standstill,
 ) -> Standstill:
-    """Open a wait; with it the lease is given back."""
+    """Open a wait; with it the lease is given back and the running step ends with its `output`."""
     begun = waits.open_wait(
         books.ledger(),
         refund_id,
@@ -297,6 +331,7 @@ def begin_wait(
         run_id=str(flow_run.id),
         fence=books.fence(refund_id),
         due_at=due_at,
+        closing=lambda page, begun: steps.close(page, output(Standstill(name=name, begun=begun))),
     )
     if begun:
         books.let_go(refund_id)

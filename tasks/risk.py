@@ -19,11 +19,10 @@ _FEATURES = sa.text(
     cache_key_fn=steps.by_round,
     persist_result=True,
     # Reading is harmless, so a database that is away is simply asked again.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_risk(case: Case) -> RiskFeatures:
     """The customer's features, from the shop's history and from our own ledger."""
     return rounds.features_of(case) or read_risk(case)

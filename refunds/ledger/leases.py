@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
-from refunds.ledger import schema, waits
+from refunds.code_version import code_version
+from refunds.ledger import history, schema, waits
 from refunds.ledger.book import LEASE_SECONDS, Ledger, Page
 from refunds.models import Outcome, State
 
@@ -23,12 +24,14 @@ class Lease:
     """What a run found when it asked for the refund.
 
     `fence` is its number when the refund is its own, None when it is not; then `outcome` says
-    how the refund ended, or `held_by` which run has it.
+    how the refund ended, or `held_by` which run has it. `given_up` says who gave the refund up.
     """
 
     fence: int | None
     outcome: Outcome | None
     held_by: str | None
+    given_up: str | None = None
+    flow_version: int = 1
 
 
 def holder_of_this_process(run_id: str) -> str:
@@ -50,20 +53,33 @@ def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
         if page.row["run_id"] is None:
             page.change(run_id=run_id)
         link_run(page, run_id)
-        if page.row["run_id"] != run_id or _held_by_another(page, holder):
+        if page.row["run_id"] != run_id or held_by_another(page, holder):
             page.append("run.turned_away", {"run_id": run_id, "owner": page.row["run_id"]})
             return Lease(None, None, page.row["run_id"])
-        fence = page.row["fence"] + 1
-        page.change(
-            fence=fence,
-            lease_holder=holder,
-            lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS),
-        )
-        page.append("run.took_over", {"run_id": run_id, "fence": fence})
+        _note_loss(page)
+        fence = hand_over(page, run_id, holder)
         waits.pass_ended(page)
-        if page.row["state"] in (State.RECEIVED, State.NEEDS_ATTENTION):
-            page.enter(State.ASSESSING)
-        return Lease(fence, None, None)
+        begin_to_assess(page)
+        version = history.first(page).get("flow_version", 1)
+        return Lease(fence, None, None, page.row["given_up"], version)
+
+
+def hand_over(page: Page, run_id: str, holder: str) -> int:
+    """Give the refund's lease to a run; returns its fence."""
+    fence = int(page.row["fence"]) + 1
+    page.change(
+        fence=fence,
+        lease_holder=holder,
+        lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS),
+    )
+    page.append("run.took_over", {"run_id": run_id, "fence": fence, "code_version": code_version()})
+    return fence
+
+
+def begin_to_assess(page: Page) -> None:
+    """A refund that is new, or that a person resumed, is looked at from the start."""
+    if page.row["state"] in (State.RECEIVED, State.NEEDS_ATTENTION):
+        page.enter(State.ASSESSING)
 
 
 def release(ledger: Ledger, refund_id: str, fence: int) -> None:
@@ -75,7 +91,10 @@ def release(ledger: Ledger, refund_id: str, fence: int) -> None:
 
 def assign(page: Page, run_id: str, run_number: int) -> None:
     """Make another run the owner; whatever ran before is fenced off."""
+    _note_loss(page)
     page.change(
+        # With a run of its own a refund leaves its batch.
+        lane="now",
         run_id=run_id,
         run_number=run_number,
         launched_at=page.now,
@@ -102,22 +121,31 @@ def link_run(page: Page, run_id: str) -> None:
         )
 
 
+def _note_loss(page: Page) -> None:
+    """A runner that never gave its lease back has died, or is cut off."""
+    if page.row["lease_holder"] is not None:
+        run_id = str(page.row["lease_holder"]).partition("@")[0]
+        page.append("run.lost", {"run_id": run_id, "fence": page.row["fence"]})
+
+
 def is_held(row: dict[str, Any], ledger: Ledger) -> bool:
     """Whether a process that may be alive holds the refund's lease."""
-    return _is_held(row, ledger.clock())
+    return is_current(row["lease_holder"], row["lease_expires_at"], ledger.clock())
 
 
-def _held_by_another(page: Page, holder: str) -> bool:
-    return page.row["lease_holder"] != holder and _is_held(page.row, page.now)
+def held_by_another(page: Page, holder: str) -> bool:
+    """Whether a process other than `holder` that may be alive has the lease."""
+    current = page.row["lease_holder"]
+    return current != holder and is_current(current, page.row["lease_expires_at"], page.now)
 
 
-def _is_held(row: dict[str, Any], now: datetime) -> bool:
-    holder, expires_at = row["lease_holder"], row["lease_expires_at"]
-    if holder is None or expires_at <= now:
+def is_current(holder: str | None, expires_at: datetime | None, now: datetime) -> bool:
+    """Whether a lease stands: it has not run out, and its process is not known to be gone."""
+    if holder is None or expires_at is None or expires_at <= now:
         return False
     if _is_local(holder):
         return _is_alive(holder)
-    return bool(expires_at - now <= _MOST_AHEAD)
+    return expires_at - now <= _MOST_AHEAD
 
 
 def _is_local(holder: str) -> bool:

@@ -40,13 +40,17 @@ refunds = sa.Table(
     sa.Column("customer_id", sa.String(128), nullable=False, index=True),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.String(3), nullable=False),
-    # "now" is launched at once, "nightly" waits for tonight's batch.
+    # "now" has a run of its own, "nightly" waits for tonight's batch, "batch" is carried by one.
     sa.Column("lane", sa.String(16), nullable=False),
+    # The batch that took the refund in, also when it has a run of its own by now.
+    sa.Column("batch_id", sa.String(64), index=True),
     sa.Column("state", sa.String(24), nullable=False, index=True),
     sa.Column("outcome", sa.String(16)),
     sa.Column("verdict", sa.String(16)),
     sa.Column("reasons", sa.JSON),
     sa.Column("attention", sa.Text),
+    # Who gave it up and why, once a person has; it is then undone and concluded, never paid.
+    sa.Column("given_up", sa.Text),
     # Which Prefect run owns the refund: the n-th run launched for it.
     sa.Column("run_number", sa.Integer, nullable=False, default=0),
     sa.Column("run_id", sa.String(36)),
@@ -147,6 +151,9 @@ approvals = sa.Table(
     # Names as they are compared, so that nobody's inbox shows what they asked for themselves.
     sa.Column("requester_key", sa.Text, nullable=False, server_default=""),
     sa.Column("customer_key", sa.Text, nullable=False, server_default=""),
+    # Of `levels` and `rules`, what an inbox selects by: |audience|audience|, minor units.
+    sa.Column("audiences", sa.Text, nullable=False, server_default=""),
+    sa.Column("limit_minor", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("ix_approvals_inbox", "status", "priority", "deadline", "approval_id"),
 )
 
@@ -251,14 +258,29 @@ gateway_events = sa.Table(
     sa.Column("received_at", UtcDateTime, nullable=False),
 )
 
-nights = sa.Table(
-    "nights",
+batches = sa.Table(
+    "batches",
     metadata,
-    sa.Column("night", sa.Date, primary_key=True),
-    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    # file, night; a shard is a part of its parent, up to `last_key`.
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("night", sa.Date),
+    sa.Column("parent_id", sa.String(64), index=True),
+    sa.Column("last_key", sa.String(64)),
+    # How far the batch has got, in key order.
     sa.Column("cursor", sa.String(64), nullable=False, default=""),
-    sa.Column("submitted", sa.Integer, nullable=False, default=0),
-    sa.Column("finished_at", UtcDateTime),
+    sa.Column("run_number", sa.Integer, nullable=False, default=0),
+    sa.Column("run_id", sa.String(36)),
+    sa.Column("lease_holder", sa.String(255)),
+    sa.Column("lease_expires_at", UtcDateTime),
+    # How many of its runs have died since it last got on.
+    sa.Column("deaths", sa.Integer, nullable=False, default=0),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    # When the night is over: what was not begun by then is left to the next one.
+    sa.Column("stop_at", UtcDateTime),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime, index=True),
+    sa.Column("report", sa.JSON),
 )
 
 results = sa.Table(

@@ -5,6 +5,7 @@ A wait is open until it `ended` (what was waited for is in the ledger), and done
 looks for waits that ended and were not passed.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -26,17 +27,19 @@ def open_wait(
     name: str,
     *,
     reason: WaitReason,
-    run_id: str,
+    run_id: str | None,
     fence: int,
     due_at: datetime | None = None,
+    closing: Callable[[Page, int], None] = lambda _page, _openings: None,
 ) -> int:
     """Begin to wait and give the lease back; 0 when it is over already.
 
-    Otherwise the number of times this wait was begun: 1, 2, …
+    Otherwise the number of times this wait was begun: 1, 2, … `closing` is called with it as the
+    last thing that the runner may write.
     """
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, refund_id, name)
-        if (known is not None and known["ended_at"] is not None) or _has_come(page, name):
+        if (known is not None and known["ended_at"] is not None) or has_come(page, name):
             return 0
         openings = 1 if known is None else int(known["openings"]) + 1
         if known is None:
@@ -55,26 +58,9 @@ def open_wait(
             page.append("wait.started", {"name": name, "reason": reason, "due_at": due})
         else:
             _update(page.connection, refund_id, name, run_id=run_id, openings=openings)
+        closing(page, openings)
         page.change(lease_holder=None, lease_expires_at=None)
         return openings
-
-
-def pass_wait(ledger: Ledger, refund_id: str, name: str, fence: int) -> None:
-    """The run goes on; the wait is done. Passing it again changes nothing."""
-    with ledger.page(refund_id, fence) as page:
-        known = _row(page.connection, refund_id, name)
-        if known is None or known["passed_at"] is not None:
-            return
-        ended_at = known["ended_at"] or page.now
-        _update(page.connection, refund_id, name, ended_at=ended_at, passed_at=page.now)
-        page.append("wait.passed", {"name": name})
-
-
-def is_over(ledger: Ledger, refund_id: str, name: str) -> bool:
-    """Whether what was waited for has come."""
-    with ledger.reading() as connection:
-        known = _row(connection, refund_id, name)
-    return known is not None and known["ended_at"] is not None
 
 
 def end(page: Page, kinds: tuple[str, ...], why: str) -> None:
@@ -91,6 +77,17 @@ def end(page: Page, kinds: tuple[str, ...], why: str) -> None:
     )
     if ended.rowcount:
         page.append("wait.ended", {"kinds": list(kinds), "why": why})
+
+
+def mark_woken(page: Page) -> None:
+    """Somebody is about to start a run: the sweep holds back, and wakes it only if that fails."""
+    row = schema.waits.c
+    page.connection.execute(
+        schema.waits.update()
+        .where(row.refund_id == page.refund_id)
+        .where(row.ended_at.is_not(None), row.passed_at.is_(None))
+        .values(woken_at=page.now)
+    )
 
 
 def pass_ended(page: Page) -> None:
@@ -125,11 +122,14 @@ def end_due(ledger: Ledger) -> list[str]:
 
 
 def to_wake(ledger: Ledger) -> list[tuple[str, str, str]]:
-    """(refund_id, wait's name, run id) of waits that ended and whose run has not gone on."""
+    """(refund_id, wait's name, run id) of waits that ended and whose run has not gone on.
+
+    A wait without a run is its batch's, which is called back for all of them at once.
+    """
     row = schema.waits.c
     query = (
         sa.select(row.refund_id, row.name, row.run_id)
-        .where(row.ended_at.is_not(None), row.passed_at.is_(None))
+        .where(row.ended_at.is_not(None), row.passed_at.is_(None), row.run_id.is_not(None))
         .where(_not_just_woken(ledger.clock()))
         .order_by(row.refund_id)
     )
@@ -146,6 +146,7 @@ def claim_wake(ledger: Ledger, refund_id: str) -> str | None:
                 row.refund_id == refund_id,
                 row.ended_at.is_not(None),
                 row.passed_at.is_(None),
+                row.run_id.is_not(None),
                 _not_just_woken(page.now),
             )
         ).first()
@@ -178,7 +179,29 @@ def _not_just_woken(now: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(woken_at.is_(None), woken_at <= before, woken_at > now)
 
 
-def _has_come(page: Page, name: str) -> bool:
+def begin(
+    page: Page, name: str, *, reason: WaitReason, run_id: str, due_at: datetime | None
+) -> None:
+    """Begin to wait, on a page and for a run that is asleep already.
+
+    What has come in the meantime ends the wait at once, and the sweep wakes the run.
+    """
+    page.insert(
+        schema.waits,
+        refund_id=page.refund_id,
+        name=name,
+        reason=reason,
+        run_id=run_id,
+        opened_at=page.now,
+        openings=1,
+        due_at=due_at,
+        ended_at=page.now if has_come(page, name) else None,
+    )
+    due = due_at.isoformat() if due_at else None
+    page.append("wait.started", {"name": name, "reason": reason, "due_at": due})
+
+
+def has_come(page: Page, name: str) -> bool:
     """Whether it came between the run's last look and its wait: nobody would end that wait."""
     kind, _, rest = name.partition("-")
     if kind == "approval":

@@ -11,9 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from refunds.errors import StepRefused
 from refunds.ledger import effects, schema
 from refunds.ledger.effects import PAYMENT_STEP, key_of
-from refunds.settings import settings
 from tasks import books, payments
 
 # Stripe's own tolerance: an older signature may be a replay, a newer one a wrong clock.
@@ -23,18 +23,18 @@ _TOLERANCE = timedelta(minutes=5)
 _DIGITS = 10
 
 
-def verified(body: bytes, signature: str, now: datetime) -> dict[str, Any]:
-    """The event in a signed body. Raises ValueError saying what is wrong with it."""
+def verified(body: bytes, signature: str, secrets: list[str], now: datetime) -> dict[str, Any]:
+    """The event in a body that one of our secrets signed. Raises ValueError saying why not."""
     fields = [part.partition("=")[::2] for part in signature.split(",")]
     signed_at = next((value for name, value in fields if name.strip() == "t"), "")
     if not signed_at.isascii() or not signed_at.isdigit() or len(signed_at) > _DIGITS:
         raise ValueError("the Stripe-Signature header has no timestamp")
     if abs(now - datetime.fromtimestamp(int(signed_at), UTC)) > _TOLERANCE:
         raise ValueError("the signature is too old, or one of our clocks is wrong")
-    secret = settings().webhook_secret.get_secret_value().encode()
-    expected = hmac.new(secret, signed_at.encode() + b"." + body, hashlib.sha256).hexdigest()
-    given = [value for name, value in fields if name.strip() == "v1"]
-    if not any(hmac.compare_digest(expected.encode(), value.encode()) for value in given):
+    signed = signed_at.encode() + b"." + body
+    expected = [_signature(secret, signed) for secret in secrets]
+    given = [value.encode() for name, value in fields if name.strip() == "v1"]
+    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
         raise ValueError("the signature does not match the body")
     try:
         event = json.loads(body)
@@ -43,6 +43,10 @@ def verified(body: bytes, signature: str, now: datetime) -> dict[str, Any]:
     if not isinstance(event, dict) or not isinstance(event.get("id"), str):
         raise ValueError("the body is not an event")  # noqa: TRY004 - one error for a bad body
     return event
+
+
+def _signature(secret: str, signed: bytes) -> bytes:
+    return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode()
 
 
 async def take(event: dict[str, Any]) -> str | None:
@@ -56,8 +60,12 @@ async def take(event: dict[str, Any]) -> str | None:
     refund_id, reference = _refund_in(event)
     effect = effects.read(ledger, key_of(refund_id, PAYMENT_STEP)) if refund_id else None
     if refund_id is not None and effect is not None:
-        found = await payments.look_up(reference)
-        payments.take_word(refund_id, effect, found)
+        try:
+            payments.take_word(refund_id, effect, await payments.look_up(reference))
+        except StepRefused:
+            # The gateway does not know it, now or ever: there is no word to take, and asking
+            # again is the sweep's business as long as the payment is not settled.
+            refund_id = None
     else:
         refund_id = None
     _remember(event)

@@ -13,6 +13,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from refunds.ledger import effects
@@ -215,10 +216,8 @@ def _run_wave(stack: ChaosStack, holds: Holds, column: Column, wave: dict[str, B
         if boundary.push is not None:
             boundary.push(stack, refund_id)
     for refund_id, boundary in wave.items():
-        arrived = boundary.is_there or (lambda _, each: holds.has_come(each))
         until(
-            lambda arrived=arrived, each=refund_id: arrived(stack, each),
-            f"{refund_id} is {boundary.name}",
+            partial(_is_there, stack, holds, refund_id, boundary), f"{refund_id} is {boundary.name}"
         )
     VICTIMS[column.victim](stack, list(wave))
     column.kills += 1
@@ -227,6 +226,12 @@ def _run_wave(stack: ChaosStack, holds: Holds, column: Column, wave: dict[str, B
         column.cells += 1
         column.refunds += 1
         _judge(stack, column, refund_id, boundary)
+
+
+def _is_there(stack: ChaosStack, holds: Holds, refund_id: str, boundary: Boundary) -> bool:
+    if boundary.is_there is None:
+        return holds.has_come(refund_id)
+    return boundary.is_there(stack, refund_id)
 
 
 def _judge(stack: ChaosStack, column: Column, refund_id: str, boundary: Boundary) -> None:

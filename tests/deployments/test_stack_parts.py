@@ -11,11 +11,13 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from deployments import stack_environment, stack_roles
+from deployments import stack_environment, stack_people, stack_roles
 from deployments.process_identity import ProcessIdentity
 from deployments.stack_home import Home
 from deployments.stack_processes import end_stale
 from deployments.stack_sample import is_idle, read_requests
+from refunds.ledger import migrate, open_ledger, people
+from refunds.ledger.access import accounts
 from refunds.settings import Settings
 
 
@@ -73,6 +75,7 @@ def test_the_callers_own_prefect_is_never_touched(tmp_path: Path) -> None:
     given = {
         "PREFECT_API_URL": "https://api.prefect.cloud/api",
         "PREFECT_API_KEY": "pnu_1",
+        "PREFECT_API_AUTH_STRING": "work:pw@",
         "PREFECT_PROFILE": "work",
         "PREFECT_HOME": "/home/somebody/.prefect",
         "PREFECT_API_DATABASE_CONNECTION_URL": "postgresql+asyncpg://u:pw@work/prefect",
@@ -84,6 +87,41 @@ def test_the_callers_own_prefect_is_never_touched(tmp_path: Path) -> None:
         assert environment["PREFECT_HOME"] == str(tmp_path / "prefect")
         assert not any("cloud" in v or "pnu_1" in v or "pw@" in v for v in environment.values())
         assert environment["DO_NOT_TRACK"] == "1"
+
+
+def test_each_home_has_its_own_password_for_prefect_that_only_its_owner_reads(
+    tmp_path: Path,
+) -> None:
+    homes = [Settings(home=tmp_path / name, port=4611) for name in ("one", "two")]
+    for settings in homes:
+        settings.make_prefect_auth()
+        settings.make_prefect_auth()
+        server = stack_environment.server_environment(settings, {})
+        client = stack_environment.client_environment(settings, {})
+        assert server["PREFECT_SERVER_API_AUTH_STRING"] == client["PREFECT_API_AUTH_STRING"]
+        assert settings.prefect_auth_file.stat().st_mode & 0o777 == 0o600
+        assert "AUTH" not in str(stack_environment.run_environment(settings, {}))
+    assert homes[0].embedded_auth_string != homes[1].embedded_auth_string
+
+
+def test_prefect_asks_for_nothing_when_that_is_said(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, prefect_auth=SecretStr("off"))
+    settings.make_prefect_auth()
+    assert not settings.prefect_auth_file.exists()
+    environments = (
+        stack_environment.server_environment(settings, {}),
+        stack_environment.client_environment(settings, {}),
+    )
+    assert not any("AUTH_STRING" in name for found in environments for name in found)
+
+
+def test_the_homes_password_is_not_given_to_another_prefect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path, prefect_auth=SecretStr("refunds:secret"))
+    assert settings.prefect_auth_string == "refunds:secret"
+    monkeypatch.setenv("PREFECT_API_URL", "https://elsewhere.example/api")
+    assert settings.prefect_auth_string == ""
 
 
 def test_a_postgresql_for_prefect_gets_the_driver_that_prefect_needs(tmp_path: Path) -> None:
@@ -109,10 +147,34 @@ def test_a_ledger_named_relative_to_the_callers_directory_is_found_by_the_childr
 
 
 def test_the_sandbox_is_left_out_when_every_system_is_elsewhere() -> None:
-    elsewhere = {f"{system}_url": "http://elsewhere" for system in stack_environment.SYSTEMS}
+    systems = [system for system in stack_environment.SYSTEMS if system != "model"]
+    elsewhere = {f"{system}_url": "http://elsewhere" for system in systems}
     assert stack_roles.needs_sandbox(Settings.model_validate(elsewhere))
     elsewhere["shop_url"] = "postgresql://db/shop"
     assert not stack_roles.needs_sandbox(Settings.model_validate(elsewhere))
+    assert stack_roles.needs_sandbox(Settings.model_validate(elsewhere | {"model_url": "sandbox"}))
+
+
+def test_the_pool_names_the_model_and_the_blocks_that_hold_the_secrets(tmp_path: Path) -> None:
+    given = {"REFUNDS_MODEL_URL": "https://model.example/v1", "REFUNDS_MODEL_KEY": "sk-1"}
+    settings = Settings(
+        home=tmp_path,
+        model_url=given["REFUNDS_MODEL_URL"],
+        model_name="reader-1",
+        model_key=SecretStr("sk-1"),
+        gateway_key_block="gateway-key",
+    )
+    found = stack_environment.run_environment(settings, given)
+    assert found["REFUNDS_MODEL_NAME"] == "reader-1"
+    assert found["REFUNDS_GATEWAY_KEY_BLOCK"] == "gateway-key"
+    assert "sk-1" not in found.values()
+
+
+def test_the_sandbox_gets_its_secret_where_nobody_else_reads_it(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, webhook_secret=SecretStr("whsec_planted"))
+    role = stack_roles.sandbox(settings)
+    assert "whsec_planted" not in " ".join(role.command)
+    assert role.environment["SANDBOX_WEBHOOK_SECRET"] == "whsec_planted"
 
 
 def test_idle_means_that_only_people_can_go_on() -> None:
@@ -123,3 +185,27 @@ def test_idle_means_that_only_people_can_go_on() -> None:
 def test_the_sample_is_made_of_requests_that_every_door_accepts() -> None:
     # The number that the data set's own page states.
     assert len(read_requests()) == 292
+
+
+def test_the_first_start_makes_approvers_with_passwords_that_only_the_owner_reads(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(home=tmp_path)
+    migrate(settings.ledger_database_url)
+    made = stack_people.make(settings)
+    ledger = open_ledger(settings.ledger_database_url)
+    assert set(made) == set(stack_people.NAMES)
+    assert all(accounts.check_password(ledger, name, made[name]) for name in made)
+    assert len(set(made.values())) == len(made)
+    assert stack_people.passwords_file(settings).stat().st_mode & 0o777 == 0o600
+    assert stack_people.read(settings) == made
+    assert people.listed(ledger) == []
+    assert stack_people.make(settings) == {}
+
+
+def test_passwords_that_were_taken_away_are_not_made_again(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    migrate(settings.ledger_database_url)
+    accounts.set_password(open_ledger(settings.ledger_database_url), "ann", "chosen by a person")
+    assert stack_people.make(settings) == {}
+    assert not stack_people.passwords_file(settings).exists()

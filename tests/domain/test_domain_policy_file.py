@@ -50,16 +50,19 @@ def test_the_default_policy_is_the_shops() -> None:
         ("other_refunds = 4", "other_refunds = 0", r"risk\.other_refunds: .*greater than 0"),
         ("cancelled_percent = 50", "cancelled_percent = 101", r"risk\.cancelled_percent: .*100"),
         ("other_refunds = 4", "other_refund = 4", r"risk\.other_refund: Extra inputs"),
-        (
-            "expire_after_hours = 72",
-            "expire_after_hours = 24",
-            "approval: escalate_after_hours must",
-        ),
-        ("expire_after_hours = 72", "expire_after_hours = 100_000", r"expire_after_hours: .*8784"),
+        ('name = "leads"', 'name = "team"', "approval: each of the levels needs a name of its own"),
+        ('name = "leads"', 'name = "The leads"', r"approval\.levels\.1\.name: .*match"),
+        ("hours = 48", "hours = 100_000", r"approval\.levels\.1\.hours: .*8784"),
+        ("hours = 48", 'hours = 48\nblock = "slack"', r"approval\.levels\.1\.block: .*match"),
+        ("proposer_may_approve = true", "", r"partial\.proposer_may_approve: Field required"),
         ("settle_within_hours = 240", f"settle_within_hours = {10**18}", "settle_within_hours"),
+        ('"APPROVE", "REVIEW"]', '"APPROVE", "REJECT"]', r"model\.asked_about\.1: .*'REVIEW'"),
+        ("answer_within_seconds = 30", "answer_within_seconds = 41", r"model\..*_seconds: .*40"),
+        ("input_price_micro = 4", "input_price_micro = -4", r"model\.input_price_micro: .*0"),
+        ('"threatens"]', '"Threatens!"]', r"model\.signals_for_a_person\.3: .*pattern"),
         ("outage_seconds = [30,", "outage_seconds = [0,", r"patience\.outage_seconds\.0"),
         ("outage_seconds = [30,", f"outage_seconds = [{10**18},", r"patience\.outage_seconds\.0"),
-        ('approvers = "refund-approvers"', 'approvers = ""', r"approval\.approvers"),
+        ('audience = "finance-leads"', 'audience = ""', r"approval\.levels\.1\.audience"),
     ],
 )
 def test_a_wrong_edit_is_named(old: str, new: str, named: str) -> None:
@@ -112,3 +115,15 @@ def test_from_its_limits_on_an_amount_needs_more_care(
 ) -> None:
     assert POLICY.people_needed(amount, currency) == people
     assert POLICY.verified_needed(amount, currency) is verified
+
+
+def test_without_a_section_about_it_no_model_is_asked() -> None:
+    without, _, _ = TEXT.partition("[model]")
+    assert parse(without).model is None
+
+
+def test_a_section_that_is_not_there_is_in_no_digest() -> None:
+    """A version from before the section was known stays the version that people approved under."""
+    without, _, _ = TEXT.partition("[model]")
+    assert "model" not in parse(without).model_dump(mode="json")
+    assert parse(without).full_version != parse(TEXT).full_version

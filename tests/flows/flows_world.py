@@ -25,7 +25,8 @@ from flows.refund import refund
 from refunds.api import AsyncRefunds
 from refunds.clock import system_clock
 from refunds.ledger import Ledger, history, requests, schema, waits
-from refunds.models import RefundRequest
+from refunds.models import Level, RefundRequest
+from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
 from refunds.verify import rules
 from refunds.verify.dossiers import read_all
@@ -41,7 +42,7 @@ _numbers = itertools.count(1)
 # One run of the chain in a process of its own, as a laptop or a notebook has it.
 _ELSEWHERE = (
     "import asyncio, sys; from flows.refund import refund; "
-    "from refunds.models import RefundRequest; "
+    "from refunds.models import Level, RefundRequest; "
     "asyncio.run(refund(RefundRequest.model_validate_json(sys.stdin.read())))"
 )
 
@@ -127,6 +128,11 @@ class World:
         """The shop's order is another one now."""
         number = int(request.order_id.removeprefix("#W"))
         self.shop_has(number, request.amount_minor, **changes)
+
+    def dispute(self, request: RefundRequest, *, is_open: bool = True) -> None:
+        """The customer asks the bank for the money, or stops asking."""
+        body = {"charge": request.order_id.replace("#", "ch_"), "disputed": is_open}
+        self.sandbox.put("/gateway/dispute", json=body).raise_for_status()
 
     def faults(self, *rules: dict[str, Any]) -> None:
         """Switch these faults on, and all others off."""
@@ -264,6 +270,11 @@ class World:
                     table.select().where(table.c.refund_id == request.refund_id)
                 ).mappings():
                     moved = {name: row[name] - step for name in names if row[name] is not None}
+                    if row.get("levels"):
+                        moved["levels"] = [
+                            level.model_copy(update={"until": level.until - step}).plain()
+                            for level in map(Level.model_validate, row["levels"])
+                        ]
                     key = list(table.primary_key.columns)
                     if moved:
                         connection.execute(
@@ -349,3 +360,10 @@ class World:
 def policy_file() -> Any:
     """Where this world's own policy file is read from, when there is one."""
     return settings().home_dir / "policy.toml"
+
+
+def edit_policy(before: str, after: str) -> None:
+    """Put this world under the default policy with one text replaced, as another version."""
+    text = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
+    assert before in text
+    policy_file().write_text(text.replace(before, after).replace("2026-11-1", "edited"))

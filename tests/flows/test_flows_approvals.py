@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from refunds.errors import ApproverRefused, Conflict, DecisionLate, DigestStale
+from refunds.errors import ApproverRefused, ChargeDisputed, Conflict, DecisionLate, DigestStale
 from refunds.models import RefundRequest
 from tasks import upkeep
-from tests.flows.flows_world import World, policy_file, until
+from tests.flows.flows_world import World, edit_policy, until
 
 pytestmark = pytest.mark.anyio
 
@@ -142,7 +142,7 @@ async def test_an_order_that_changed_meanwhile_is_asked_about_anew(world: World)
 async def test_a_policy_edited_meanwhile_is_applied_and_asked_about_anew(world: World) -> None:
     request = world.request(FOR_A_PERSON)
     task = await world.start_waiting(request, "approval-1")
-    _edit_policy("USD = 1_000_000", "USD = 150_000")
+    edit_policy("USD = 1_000_000", "USD = 150_000")
     with pytest.raises(DigestStale, match="changed since it was assessed: policy_version"):
         await world.refunds.decide(request.refund_id, "approve", person="lea")
     await world.until_waiting(request, "approval-2")
@@ -164,6 +164,41 @@ async def test_an_order_that_changed_after_the_approval_is_not_paid_under_it(wor
     assert await state.aresult() == "REJECTED"
     assert world.events(request, "approval.superseded")
     world.assert_nothing_paid(request)
+
+
+async def test_a_charge_that_is_disputed_meanwhile_is_asked_about_anew_and_not_paid(
+    world: World,
+) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request, "approval-1")
+    world.dispute(request)
+    with pytest.raises(DigestStale, match="is_disputed: false → true") as stale:
+        await world.refunds.decide(request.refund_id, "approve", person="lea")
+    assert stale.value.changes == ({"field": "is_disputed", "then": False, "now": True},)
+    await world.until_waiting(request, "approval-2")
+    with pytest.raises(ChargeDisputed, match="while the bank has not decided"):
+        await world.refunds.decide(request.refund_id, "approve", person="lea")
+    world.assert_nothing_paid(request)
+    world.dispute(request, is_open=False)
+    with pytest.raises(DigestStale, match="is_disputed: true → false"):
+        await world.refunds.decide(request.refund_id, "approve", person="lea")
+    await world.until_waiting(request, "approval-3")
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_disputed_charge_goes_to_a_person_though_the_rules_would_pay(world: World) -> None:
+    request = world.request()
+    world.dispute(request)
+    task = await world.start_waiting(request, "approval-2")
+    assert any("asks the bank" in reason["text"] for reason in world.row(request)["reasons"])
+    # Typed into Prefect's form it is refused as at any other door.
+    await world.resume(request, {"decision": "approve", "approver": "lea", "reason": ""})
+    await world.until_waiting(request, "approval-2", begun=2)
+    world.assert_nothing_paid(request)
+    assert "disputed" in await world.form_text(request)
+    await _reject(world, request, task)
 
 
 async def test_what_was_seen_is_what_is_decided(world: World) -> None:
@@ -190,14 +225,6 @@ async def test_a_decision_whose_wake_up_was_lost_is_found_by_the_sweep(world: Wo
 
 def _cards(world: World, request: RefundRequest) -> list[str]:
     return [step for step in world.steps(request) if step.startswith("send_card")]
-
-
-def _edit_policy(before: str, after: str) -> None:
-    from refunds.policy_file import DEFAULT_POLICY_FILE
-
-    text = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
-    assert before in text
-    policy_file().write_text(text.replace(before, after).replace("2026-11-1", "edited"))
 
 
 async def _reject(world: World, request: RefundRequest, task: "asyncio.Task[object]") -> None:

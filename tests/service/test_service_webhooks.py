@@ -65,7 +65,7 @@ def world(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.fixture
 def service(world: World) -> Iterator[TestClient]:
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         yield client
         assert client.portal is not None
         client.portal.call(close_connections)
@@ -285,6 +285,30 @@ def test_an_event_is_asked_for_again_while_the_gateway_cannot_tell(
     assert state_of(world, case) == "succeeded"
 
 
+def test_an_event_about_a_payment_that_the_gateway_does_not_know_is_remembered_and_harmless(
+    service: TestClient, world: World, pending: tuple[Case, str]
+) -> None:
+    case, _ = pending
+    before = requests.read(world.ledger, case.refund_id)
+    for reference in ("re_999999", "re_none", "../charges", "a/b?c#d"):
+        assert send(service, event_of(case, reference, f"evt_{reference}")) == 204
+    assert len(taken(world)) == 4
+    assert state_of(world, case) == "pending"
+    assert requests.read(world.ledger, case.refund_id) == before
+
+
+def test_a_payment_that_the_gateway_denied_once_is_settled_by_a_later_event(
+    service: TestClient, world: World, pending: tuple[Case, str]
+) -> None:
+    case, reference = pending
+    world.settle(reference, "succeeded")
+    world.faults(fault("GET /gateway/v1/refunds/{id}", "error_before", status=404))
+    assert send(service, event_of(case, reference)) == 204
+    assert (state_of(world, case), taken(world)) == ("pending", ["evt_1"])
+    assert send(service, event_of(case, reference, "evt_2")) == 204
+    assert state_of(world, case) == "succeeded"
+
+
 def test_the_gateways_word_is_kept_when_prefect_is_away(
     service: TestClient, world: World, pending: tuple[Case, str]
 ) -> None:
@@ -300,5 +324,47 @@ def test_the_gateways_word_is_kept_when_prefect_is_away(
     )
     world.settle(reference, "succeeded")
     assert send(service, event_of(case, reference)) == 204
-    assert waits.is_over(world.ledger, case.refund_id, "settlement-1")
+    (wait,) = waits.open_waits(world.ledger, case.refund_id)
+    assert wait["ended_at"] is not None
     assert state_of(world, case) == "succeeded"
+
+
+# --- A secret that is being replaced, and events in the wrong order ---
+
+
+def test_while_a_secret_is_replaced_both_the_old_and_the_new_one_are_taken(
+    service: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFUNDS_WEBHOOK_SECRET", "whsec_new, whsec_old")
+    settings.cache_clear()
+    event = {"id": "evt_odd", "type": "refund.updated"}
+    assert send(service, event, secret="whsec_old") == 204
+    assert send(service, {**event, "id": "evt_2"}, secret="whsec_new") == 204
+    for other in ("whsec_sandbox", "", "whsec_new, whsec_old", ","):
+        assert send(service, {**event, "id": "evt_3"}, secret=other) == 400
+    assert taken(world) == ["evt_2", "evt_odd"]
+
+
+@pytest.mark.parametrize("secret", ["", " ", ","])
+def test_without_a_secret_nothing_is_taken_for_signed(
+    service: TestClient, world: World, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("REFUNDS_WEBHOOK_SECRET", secret)
+    settings.cache_clear()
+    for signed_with in (secret, "", SECRET):
+        assert send(service, {"id": "evt_1"}, secret=signed_with) == 400
+    assert taken(world) == []
+
+
+def test_an_older_event_that_comes_late_does_not_undo_what_the_gateway_says_now(
+    service: TestClient, world: World, pending: tuple[Case, str]
+) -> None:
+    case, reference = pending
+    world.settle(reference, "succeeded")
+    assert send(service, event_of(case, reference, "evt_2", status="succeeded")) == 204
+    late = event_of(case, reference, "evt_1", status="pending")
+    failed = event_of(case, reference, "evt_0", status="failed")
+    assert [send(service, event) for event in (late, failed)] == [204, 204]
+    assert state_of(world, case) == "succeeded"
+    events = history.read(world.ledger, case.refund_id)
+    assert [e["event"] for e in events].count("effect.succeeded") == 1

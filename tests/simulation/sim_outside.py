@@ -99,6 +99,8 @@ class Outside:
     def _read(self, request: dict[str, Any]) -> Any:
         path, params = request["path"], request["params"] or {}
         if request["system"] == "gateway":
+            if path.startswith("/v1/charges/"):
+                return {"disputed": False}
             if path != "/v1/refunds":
                 return dict(self.refunds[path.rpartition("/")[2]])
             found = [

@@ -32,6 +32,7 @@ class Run:
     state: State[Any]
     pause_keys: set[str] = field(default_factory=set)
     inputs: list[Any] = field(default_factory=list)
+    deployment_id: str = "refund/refund"
 
     @property
     def is_waiting(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sqlite3
 from collections.abc import Callable
@@ -16,10 +17,9 @@ from alembic import command
 from alembic.config import Config
 from prefect import Task
 
-import refunds.api as refunds_api
 import tasks.http
 from flows import waiting
-from refunds import deciding, policy_file
+from refunds import policy_file
 from refunds import ledger as ledger_package
 from refunds.ledger import Ledger, engine, leases
 from tasks import (
@@ -27,7 +27,6 @@ from tasks import (
     cards,
     coupons,
     crm,
-    effect,
     logistics,
     model,
     notices,
@@ -177,7 +176,6 @@ class Wiring:
     def patch(self, patch: pytest.MonkeyPatch) -> None:
         """Bend every way out."""
         run = _RunId(self._run_id)
-        threads = SimpleNamespace(to_thread=self.to_thread)
         deployed = SimpleNamespace(flow_run=SimpleNamespace(deployment_id="refund"))
         for owner, name, value in (
             (books, "ledger", self.ledger),
@@ -185,9 +183,7 @@ class Wiring:
             (books, "policy", lambda: _POLICY),
             (books, "_fences", {}),
             (tasks.http, "call", self.call),
-            (effect, "asyncio", threads),
-            (refunds_api, "asyncio", threads),
-            (deciding, "asyncio", threads),
+            (asyncio, "to_thread", self.to_thread),
             (records, "flow_run", run),
             (records, "acreate_markdown_artifact", _nothing),
             (runs, "prefect", self._client),

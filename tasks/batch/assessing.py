@@ -1,0 +1,228 @@
+"""The first half of the chain for a chunk: leases, facts, verdicts, and the money set aside."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from refunds.differences import changes_between
+from refunds.errors import BadInput, NeedsAttention, RefundError
+from refunds.ledger import (
+    Ledger,
+    Page,
+    approvals,
+    assessed,
+    charges,
+    grouped,
+    history,
+    journal,
+)
+from refunds.ledger.effects import key_of
+from refunds.models import Case, Seat
+from refunds.policy import bound_facts
+from refunds.policy_file import Policy
+from tasks import books, model, records
+from tasks.batch import asides, reading
+from tasks.batch.chunk import Chunk, Road, Turn
+from tasks.batch.journaling import Step, every_time, in_round
+from tasks.batch.performing import Doing, perform
+from tasks.batch.writer import write
+
+
+@task(name="take_leases", cache_policy=NO_CACHE, persist_result=False)
+async def take_leases(chunk: Chunk) -> int:
+    """Take the chunk's refunds for this run; returns how many it got."""
+
+    def taken(page: Page) -> None:
+        road = Road(page.row)
+        chunk.roads[road.refund_id] = road
+        step = every_time("open_refund", request=road.request)
+        road.journal.ended(page, step, Seat(is_mine=True))
+
+    await write(grouped.take, chunk.refund_ids, chunk.run_id, taken)
+    return len(chunk.roads)
+
+
+@task(name="load_cases", cache_policy=NO_CACHE, persist_result=False)
+async def load_cases(chunk: Chunk) -> int:
+    """The facts on each refund: those of an earlier run that went no further, or fresh ones."""
+    await _go_on(chunk.at(Turn.ASSESS))
+    fresh = [road for road in chunk.at(Turn.ASSESS) if not road.is_recorded]
+    try:
+        rules = await asyncio.to_thread(_rules)
+        cases = await asyncio.to_thread(_cases, fresh)
+        features = await asyncio.to_thread(
+            reading.features, books.ledger(), [road.request for road in fresh]
+        )
+    except RefundError as error:
+        await asides.put_aside(chunk, dict.fromkeys([r.refund_id for r in fresh], error))
+        return 0
+    for road in fresh:
+        road.case, road.risk, road.rules = cases[road.refund_id], features[road.refund_id], rules
+    return len(fresh)
+
+
+@task(name="ask_opinions", cache_policy=NO_CACHE, persist_result=False)
+async def ask_opinions(chunk: Chunk) -> int:
+    """The model's opinion on each case that the policy wants one on; returns how many it got."""
+    new = [road for road in chunk.at(Turn.ASSESS) if not road.is_recorded]
+    for road in new:
+        road.opinion = None
+    wanted = [road for road in new if model.is_wanted(road.case, road.risk, road.rules)]
+    if not wanted:
+        return 0
+    noted = await write(
+        grouped.each,
+        chunk.fences(road.refund_id for road in wanted),
+        lambda page: _note_facts(page, chunk.roads[page.refund_id]),
+    )
+    chunk.drop_stale(noted.stale)
+    asking = Doing(
+        lambda road: model.question(road.case, road.risk, road.rules),
+        lambda road: _in_round(road, "ask_opinion", case=road.case, risk=road.risk),
+        lambda _, effect: model.advice_of(effect),
+    )
+    said = await perform([road for road in wanted if road.turn is Turn.ASSESS], asking)
+    for refund_id, advice in said.outputs.items():
+        chunk.roads[refund_id].opinion = advice
+    await asides.put_aside(chunk, said.errors)
+    return len(said.outputs)
+
+
+@task(name="record_assessments", cache_policy=NO_CACHE, persist_result=False)
+async def record_assessments(chunk: Chunk) -> int:
+    """Write the verdicts and their reasons to the ledger; returns how many are new."""
+    new = {road.refund_id: road for road in chunk.at(Turn.ASSESS) if not road.is_recorded}
+
+    def note(page: Page) -> None:
+        road = new[page.refund_id]
+        case, assessment, risk = road.case, road.assessment, road.risk
+        _note_facts(page, road)
+        asked = _in_round(road, "ask_opinion", case=case, risk=risk)
+        road.journal.ended(page, asked, road.opinion)
+        records.write_assessment(page, case, assessment, risk)
+        step = _in_round(road, "record_assessment", case=case, assessment=assessment, risk=risk)
+        road.journal.ended(page, step, None)
+
+    written = await write(grouped.each, chunk.fences(new), note)
+    chunk.drop_stale(written.stale)
+    for refund_id in written.done:
+        new[refund_id].is_recorded = True
+    return len(written.done)
+
+
+@task(name="reserve_money", cache_policy=NO_CACHE, persist_result=False)
+async def reserve_money(chunk: Chunk) -> int:
+    """Look at the world once more, then set the money aside; returns for how many.
+
+    What changed since it was assessed, or has too little left now, is assessed again.
+    """
+    roads = {road.refund_id: road for road in chunk.at(Turn.RESERVE)}
+    worn_out = [road for road in roads.values() if road.round > records.MOST_ROUNDS]
+    await asides.put_aside(
+        chunk,
+        {
+            road.refund_id: NeedsAttention(f"{road.refund_id} changed {records.MOST_ROUNDS} times")
+            for road in worn_out
+        },
+    )
+    try:
+        changes = await asyncio.to_thread(_changes, chunk.at(Turn.RESERVE))
+    except RefundError as error:
+        await asides.put_aside(chunk, dict.fromkeys(roads, error))
+        return 0
+    same = [road for road in chunk.at(Turn.RESERVE) if road.refund_id not in changes]
+    cases = {road.refund_id: road.case for road in same}
+
+    def reserved_on(page: Page) -> None:
+        road = roads[page.refund_id]
+        road.journal.ended(page, _reserving(road), True)
+
+    reserved = await write(grouped.reserve, cases, chunk.fences(cases), reserved_on)
+    chunk.drop_stale(reserved.stale)
+    changes |= {refund_id: str(error) for refund_id, error in reserved.failed.items()}
+    for refund_id, change in changes.items():
+        await write(_reconsider, roads[refund_id], change)
+        roads[refund_id].look_again()
+    for refund_id in reserved.done:
+        roads[refund_id].turn = Turn.PAY
+    return len(reserved.done)
+
+
+async def _go_on(roads: Sequence[Road]) -> None:
+    """Where an earlier run has assessed already, its facts and its verdict stand."""
+    again = [road for road in roads if road.was_run]
+    left = journal.outputs(books.ledger(), [road.refund_id for road in again]) if again else {}
+    for road in again:
+        road.was_run = False
+        road.journal.go_on(left.get(road.refund_id, {}))
+    begun = [road.request for road in roads if road.was_assessed]
+    known = await asyncio.to_thread(assessed.rounds, books.ledger(), begun) if begun else {}
+    for road in roads:
+        road.was_assessed = False
+        if not known.get(road.refund_id):
+            continue
+        before = known[road.refund_id][-1]
+        if not before.is_open:
+            road.round = before.case.round + 1
+            continue
+        road.case, road.risk, road.rules = before.case, before.risk, before.rules
+        road.assessment, road.round = before.assessment, before.case.round
+        road.is_recorded = True
+
+
+def _rules() -> Policy:
+    try:
+        return books.policy()
+    except BadInput as error:
+        raise NeedsAttention(str(error)) from error
+
+
+def _cases(roads: Sequence[Road]) -> dict[str, Case]:
+    return reading.cases(books.ledger(), [(road.request, road.round) for road in roads])
+
+
+def _changes(roads: Sequence[Road]) -> dict[str, str]:
+    """Which bound facts differ now from what was assessed, for those that hold no money yet."""
+    ledger = books.ledger()
+    holding = charges.holding(ledger, [road.refund_id for road in roads])
+    open_ = [road for road in roads if road.refund_id not in holding]
+    cases, version = _cases(open_), _rules().full_version
+    changes = {}
+    for road in open_:
+        assessment = road.assessment
+        then = bound_facts(road.case, assessment.opinion, assessment.policy_version)
+        found = changes_between(then, bound_facts(cases[road.refund_id], None, version))
+        if found:
+            changes[road.refund_id] = records.because_of(found)
+    return changes
+
+
+def _reconsider(ledger: Ledger, road: Road, change: str) -> None:
+    refund_id = road.refund_id
+    history.append(ledger, refund_id, "payment.reconsidered", {"why": change}, road.fence)
+    approval_id = key_of(refund_id, "approval", road.round)
+    approvals.supersede(ledger, refund_id, approval_id, change)
+    with ledger.page(refund_id, road.fence) as page:
+        road.journal.ended(page, _reserving(road), False)
+
+
+def _note_facts(page: Page, road: Road) -> None:
+    """The journal of what was read, in the order in which the single chain reads it."""
+    case, request = road.case, road.request
+    bare = case.model_copy(update={"after_sales": ()}) if case.after_sales else case
+    looked = _in_round(road, "load_order", request=request, round_number=road.round)
+    road.journal.ended(page, looked, bare)
+    road.journal.ended(page, _in_round(road, "load_after_sale", case=bare), case)
+    road.journal.ended(page, _in_round(road, "load_risk", case=case), road.risk)
+    road.journal.ended(page, _in_round(road, "load_policy", case=case), road.rules)
+
+
+def _reserving(road: Road) -> Step:
+    return _in_round(road, "reserve_money", case=road.case, assessment=road.assessment)
+
+
+def _in_round(road: Road, name: str, **inputs: Any) -> Step:
+    return in_round(road.refund_id, name, road.round, **inputs)
