@@ -79,8 +79,10 @@ async def recover() -> int:
     """What a worker does beside its runs: start again what a dead one left; returns how many.
 
     It needs no run of its own to do so, which the dead one might still hold the only place for.
+    A wake-up that died with the door that gave it is given again, too.
     """
     books.read_blocks()
+    await wake_ended.fn()
     return await relaunch_lost.fn() + await relaunch_batches.fn()
 
 

@@ -87,28 +87,16 @@ class ChaosStack(Stack):
 
     def take(self, refund_id: str, *, paid_minor: int = 10_000) -> None:
         """Submit a refund of a new order; above 100,000 a person has to approve."""
-        customer, order_id = f"ada_{refund_id}", f"#{refund_id}"
-        paid = {
-            "type": "payment",
-            "amount_minor": paid_minor,
-            "payment_method_id": f"card_{customer}",
-        }
-        order = order_record(order_id, paid_minor=paid_minor, customer_id=customer, payments=[paid])
-        for kind, record in (("customers", customer_record(customer)), ("orders", order)):
-            self.sandbox.post(f"/shop/{kind}", json=[record]).raise_for_status()
-        wanted = {
-            "refund_id": refund_id,
-            "kind": "return",
-            "order_id": order_id,
-            "customer_id": customer,
-            "item_ids": ["i1"],
-            "amount_minor": paid_minor,
-            "currency": "USD",
-            "refund_to": f"card_{customer}",
-            "reason": "no longer needed",
-            "requested_by": "sam",
-        }
-        self.do(lambda refunds: refunds.submit([wanted]))
+        self.take_many([refund_id], paid_minor=paid_minor)
+
+    def take_many(self, refund_ids: list[str], *, paid_minor: int = 10_000) -> None:
+        """Submit refunds, each of a new order."""
+        wanted = [_request(refund_id, paid_minor) for refund_id in refund_ids]
+        orders = [_order(request) for request in wanted]
+        customers = [customer_record(order["customer_id"]) for order in orders]
+        for kind, records in (("customers", customers), ("orders", orders)):
+            self.sandbox.post(f"/shop/{kind}", json=records).raise_for_status()
+        self.do(lambda refunds: refunds.submit(wanted))
 
     def row(self, refund_id: str) -> dict[str, Any]:
         """The refund's row."""
@@ -186,6 +174,37 @@ class ChaosStack(Stack):
         """A connection of the test's own to the ledger's database."""
         url = self.ledger_url.replace("+psycopg", "")
         return psycopg.connect(url, autocommit=True, application_name="chaos")
+
+
+def _request(refund_id: str, paid_minor: int) -> dict[str, Any]:
+    customer = f"ada_{refund_id}"
+    return {
+        "refund_id": refund_id,
+        "kind": "return",
+        "order_id": f"#{refund_id}",
+        "customer_id": customer,
+        "item_ids": ["i1"],
+        "amount_minor": paid_minor,
+        "currency": "USD",
+        "refund_to": f"card_{customer}",
+        "reason": "no longer needed",
+        "requested_by": "sam",
+    }
+
+
+def _order(request: dict[str, Any]) -> dict[str, Any]:
+    """The order that a request is about, paid in full."""
+    paid = {
+        "type": "payment",
+        "amount_minor": request["amount_minor"],
+        "payment_method_id": request["refund_to"],
+    }
+    return order_record(
+        request["order_id"],
+        paid_minor=request["amount_minor"],
+        customer_id=request["customer_id"],
+        payments=[paid],
+    )
 
 
 def _kill_tree(*pids: int) -> None:

@@ -19,8 +19,8 @@ from prefect import Task
 
 import tasks.http
 from flows import waiting
-from refunds import policy_file
 from refunds import ledger as ledger_package
+from refunds import policy_file
 from refunds.ledger import Ledger, engine, leases
 from tasks import (
     books,
