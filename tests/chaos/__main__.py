@@ -28,7 +28,8 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="refunds-chaos-") as home,
         services.postgresql() as server,
         services.fresh_database(server) as ledger_url,
-        ChaosStack(Path(home), free_ports(), ledger_url).running() as stack,
+        ChaosStack(Path(home), free_ports(), ledger_url).running() as running,
+        running.entered() as stack,
         stack.database() as connection,
     ):
         holds = Holds(connection)

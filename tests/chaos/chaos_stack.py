@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import psutil
@@ -54,26 +55,27 @@ class ChaosStack(Stack):
 
     @contextlib.contextmanager
     def running(self) -> Iterator[ChaosStack]:
-        """Up, and down afterwards; meanwhile this process works with it."""
-        ours = {
-            name: value for name, value in self.environment.items() if name.startswith("REFUNDS_")
-        }
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ |= ours
-        settings.cache_clear()
-        books._engine.cache_clear()
+        """Up, and down afterwards."""
         try:
             self.up()
             yield self
         finally:
+            self.sandbox.close()
             self.down()
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[ChaosStack]:
+        """This process is one of the stack's front doors."""
+        ours = {
+            name: value for name, value in self.environment.items() if name.startswith("REFUNDS_")
+        }
+        with mock.patch.dict(os.environ, ours):
+            settings.cache_clear()
+            books._engine.cache_clear()
+            yield self
             dispose_engines()
             books._engine.cache_clear()
-            for name, value in before.items():
-                os.environ.pop(name)
-                if value is not None:
-                    os.environ[name] = value
-            settings.cache_clear()
+        settings.cache_clear()
 
     @property
     def ledger(self) -> Ledger:

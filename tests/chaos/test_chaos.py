@@ -6,16 +6,13 @@ A part of the matrix; `make chaos` runs all of it and writes docs/reliability.md
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.stack import free_ports
 from tests.chaos import chaos_report
 from tests.chaos.chaos_holds import Holds
 from tests.chaos.chaos_matrix import BOUNDARIES, VICTIMS, Boundary, run_column
 from tests.chaos.chaos_stack import ChaosStack
-from tests.house import services
 
 _NAMED = {boundary.name: boundary for boundary in BOUNDARIES}
 # One wave: four runs at a time are what an embedded worker executes.
@@ -25,25 +22,6 @@ _ALWAYS = (
     _NAMED["after a card went out, before its answer"],
     _NAMED["before it suspends"],
 )
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, postgresql_server: str) -> Iterator[ChaosStack]:
-    home = tmp_path_factory.mktemp("chaos")
-    with (
-        services.fresh_database(postgresql_server) as ledger_url,
-        ChaosStack(home, free_ports(), ledger_url).running() as stack,
-    ):
-        yield stack
-
-
-@pytest.fixture
-def holds(stack: ChaosStack) -> Iterator[Holds]:
-    with stack.database() as connection:
-        holds = Holds(connection)
-        holds.install()
-        yield holds
-        holds.let_go()
 
 
 @pytest.mark.postgresql

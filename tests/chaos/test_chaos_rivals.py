@@ -12,9 +12,6 @@ import pytest
 from refunds.ledger import history, schema
 from tests.chaos.chaos_matrix import BOUNDARIES
 from tests.chaos.chaos_stack import ChaosStack, until
-from tests.chaos.test_chaos import holds, stack
-
-__all__ = ["holds", "stack"]
 
 _IN_THE_CALL = next(b for b in BOUNDARIES if b.name.startswith("after the gateway acted"))
 
