@@ -240,7 +240,7 @@ def _judge(stack: ChaosStack, column: Column, refund_id: str, boundary: Boundary
     def is_over() -> bool:
         row = stack.row(refund_id)
         if row["state"] == State.AWAITING_APPROVAL and _waits(stack, refund_id):
-            stack.do(lambda refunds: refunds.decide(refund_id, "approve", person="mia"))
+            stack.approve(refund_id)
         return row["outcome"] is not None
 
     try:
