@@ -144,13 +144,13 @@ class ChaosStack(Stack):
     def kill_role(self, role: str) -> None:
         """kill -9 to a role's process and all that it started; the supervisor starts it again."""
         old = self.pid(role)
-        _kill_tree(old)
+        kill_tree(old)
         until(lambda: self.pid(role) != old, f"{role} is started again")
 
     def kill_host(self) -> None:
         """Everything at once, as when the power goes; then the host comes back."""
         up = json.loads((self.home / "up.json").read_text())
-        _kill_tree(up["pid"], *up["pids"].values())
+        kill_tree(up["pid"], *up["pids"].values())
         self.up()
 
     def kill_connections(self) -> None:
@@ -215,7 +215,8 @@ def _order(request: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _kill_tree(*pids: int) -> None:
+def kill_tree(*pids: int) -> None:
+    """kill -9 to processes and all that they started."""
     doomed: list[psutil.Process] = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
