@@ -4,23 +4,22 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from refunds.approver_rules import ApproverRules
 from refunds.digests import digest
 from refunds.values import (
-    MAX_MESSAGE_CHARACTERS,
     AmountMinor,
     Currency,
+    Message,
     Name,
+    NameOrNone,
     Percent,
     RefundId,
     Sentence,
     Signal,
     Value,
     ZeroOrMoreMinor,
-    one_line,
-    plain_text,
 )
 
 
@@ -88,10 +87,8 @@ class RefundRequest(Value):
     currency: Currency
     refund_to: Name
     reason: Name
-    message: Annotated[
-        str, Field(max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(plain_text)
-    ] = ""
-    requested_by: Annotated[str, Field(max_length=128), AfterValidator(one_line)] = ""
+    message: Message = ""
+    requested_by: NameOrNone = ""
     goodwill_minor: ZeroOrMoreMinor = 0
 
     @property
