@@ -135,7 +135,8 @@ async def test_a_card_goes_through_the_notification_block_that_the_policy_names(
             name="refunds", url=listener.url, json_data={"text": "{{subject}}: {{body}}"}
         )
         await block.asave("refund-cards", overwrite=True)
-        edit_policy("hours = 24", 'hours = 24\nblock = "custom-webhook/refund-cards"')
+        team = 'audience = "refund-approvers"'
+        edit_policy(team, f'{team}\nblock = "custom-webhook/refund-cards"')
         request = world.request(FOR_A_PERSON)
         task = await world.start_waiting(request)
         (message,) = listener.received
