@@ -59,13 +59,17 @@ async def load_after_sale(case: Case) -> Case:
 
 
 def read_case(request: RefundRequest, round_number: int) -> Case:
-    """The order as it is now. Raises SystemUnavailable when the shop cannot be asked."""
+    """The order as it is now, for the amount that is in force.
+
+    Raises SystemUnavailable when the shop cannot be asked.
+    """
+    request, proposal = requests.in_force(books.ledger(), request)
     rows = {
         name: _rows(query, order_id=request.order_id)
         for name, query in (("order", _ORDER), ("items", _ITEMS), ("payments", _PAYMENTS))
     }
     if not rows["order"]:
-        return Case(request=request, round=round_number, order=None)
+        return Case(request=request, round=round_number, order=None, proposal=proposal)
     order = rows["order"][0]
     methods = _rows(_METHODS, customer_id=order["customer_id"])
     return Case(
@@ -77,6 +81,7 @@ def read_case(request: RefundRequest, round_number: int) -> Case:
             charges=_charges(rows["payments"], order["currency"]),
             payment_methods={row["payment_method_id"]: row["source"] for row in methods},
         ),
+        proposal=proposal,
         rivals=requests.rivals(books.ledger(), request),
     )
 
@@ -105,6 +110,8 @@ def known_orders(order_ids: list[str]) -> dict[str, str]:
 def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...]:
     """Each captured payment; refunds made before we first saw the charge count against it."""
     refunded: dict[str, int] = {}
+    charge_ids = [line["charge_id"] for line in payments if line["type"] == "payment"]
+    disputed = charges.disputed_among(books.ledger(), charge_ids)
     for line in payments:
         if line["type"] == "refund":
             before = refunded.get(line["charge_id"], 0)
@@ -122,6 +129,7 @@ def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...
                 line["amount_minor"],
                 min(refunded.get(line["charge_id"], 0), line["amount_minor"]),
             ),
+            is_disputed=line["charge_id"] in disputed,
         )
         for line in payments
         if line["type"] == "payment"

@@ -66,6 +66,7 @@ def cases(ledger: Ledger, wanted: Sequence[tuple[RefundRequest, int]]) -> dict[s
     """
     found = _Shop(sorted({request.order_id for request, _ in wanted}))
     left = _left_on_charges(ledger, found)
+    found.disputed = charges.disputed_among(ledger, left)
     rivals = requests.rivals_of_many(ledger, [request for request, _ in wanted])
     return {
         request.refund_id: _case(request, round_number, found, left, rivals[request.refund_id])
@@ -93,7 +94,9 @@ def features(ledger: Ledger, wanted: Iterable[RefundRequest]) -> dict[str, RiskF
 
 
 class _Shop:
-    """The rows of some orders and of their customers."""
+    """The rows of some orders and of their customers, and which charges are known as disputed."""
+
+    disputed: frozenset[str] = frozenset()
 
     def __init__(self, order_ids: list[str]) -> None:
         with _asking_the_shop() as connection:
@@ -146,6 +149,7 @@ def _case(
                     currency=order["currency"],
                     captured_minor=line["amount_minor"],
                     left_minor=left[line["charge_id"]],
+                    is_disputed=line["charge_id"] in shop.disputed,
                 )
                 for line in shop.payments.get(order_id, [])
                 if line["type"] == "payment"
