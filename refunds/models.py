@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from refunds.approver_rules import ApproverRules
 from refunds.digests import digest
 from refunds.values import (
     AmountMinor,
@@ -281,19 +282,6 @@ class Assessment(Value):
     reasons: tuple[Reason, ...]
     policy_version: str
     opinion: Advice = None
-
-
-class ApproverRules(Value):
-    """Who may answer one question, by the policy under which it was asked.
-
-    `limit_minor` holds for a registered approver without a limit of their own in the question's
-    currency. A smaller amount may be proposed where `partial_allowed`.
-    """
-
-    limit_minor: ZeroOrMoreMinor = 0
-    registered_only: bool = False
-    partial_allowed: bool = False
-    proposer_may_approve: bool = False
 
 
 class Level(Value):

@@ -29,6 +29,7 @@ from refunds.models import (
 )
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
+from refunds.settings import settings
 from tasks import books, disputes, orders, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
@@ -118,7 +119,8 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     await acreate_markdown_artifact(
         key="refund-facts",
         markdown=f"# {assessment.verdict}: {wording.escaped(refund_id)}\n\n"
-        + wording.facts_markdown(facts, reasons, binding_digest(facts)),
+        + wording.facts_markdown(facts, reasons, binding_digest(facts))
+        + f"\n\n[Its timeline]({settings().service_url}/inbox/{refund_id}/timeline)",
         description=f"{refund_id}: {assessment.verdict}",
     )
 

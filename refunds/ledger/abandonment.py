@@ -57,7 +57,8 @@ def _why_not(page: Page, ledger: Ledger) -> str | None:
     query = sa.select(row.step, row.state).where(row.refund_id == page.refund_id)
     states = dict(page.connection.execute(query).tuples().all())
     if PAYMENT_STEP in states:
-        return _PAYMENT[states[PAYMENT_STEP]]
+        state = states[PAYMENT_STEP]
+        return _PAYMENT.get(state, f"its payment is {state}")
     if any(step in states for step in _TELLING):
         return "how it ends is settled and is being told; `refunds resume` goes on with it"
     if leases.is_held(page.row, ledger):

@@ -5,9 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from refunds.approver_rules import ApproverRules
 from refunds.authority import Question
 from refunds.ledger import schema
-from refunds.models import ApprovalRequest, ApproverRules, Level, Reason
+from refunds.models import ApprovalRequest, Level, Reason
 
 OPEN = "open"
 SUPERSEDED = "superseded"

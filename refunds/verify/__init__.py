@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from refunds import money
+from refunds.errors import HistoryBroken
+from refunds.ledger import people
 from refunds.models import Outcome
 from refunds.verify import rules
 from refunds.verify.dossiers import Dossier, read_all
@@ -88,6 +90,10 @@ class _Check:
             for dossier in read_all(connection, problems):
                 self._take(dossier)
             charges = check_charges(connection, self._gateway, problems)
+        try:
+            people.check(ledger)
+        except (HistoryBroken, ValueError) as broken:
+            problems.append(f"the record of who may decide: {broken}")
         problems += [
             f"{refund_id}: the gateway has {booked}, and the ledger does not know this refund"
             for refund_id in sorted(self._unknown)

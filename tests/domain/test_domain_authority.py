@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from refunds.approver_rules import ApproverRules
 from refunds.authority import Claim, Person, Question, may_not_approve, may_not_reject
-from refunds.models import ApproverRules
 
 NOW = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 LIMIT = {"USD": 1_000}
