@@ -1,7 +1,6 @@
 """One refund: every fact that its digest binds, and the form that decides on exactly that."""
 
 import asyncio
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -143,19 +142,11 @@ def _page(
         waits=waits.open_waits(ledger, refund_id),
         events=list(reversed(events))[:_EVENTS_SHOWN],
         events_count=len(events),
-        timeline=_timeline(refund_id),
         refusal=refusal,
         changes=_changes(refusal),
         reason=reason,
         link=link,
     )
-
-
-def _timeline(refund_id: str) -> str:
-    """Where the whole history is shown, if this service has that page."""
-    if importlib.util.find_spec("refunds.service.timeline") is None:
-        return ""
-    return f"/refunds/{quote(refund_id)}/timeline"
 
 
 def _assessed(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
