@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from refunds import wording
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import approvals, charges, history, leases, requests, waits
+from refunds.ledger import approvals, charges, history, leases, outages, requests, waits
 from refunds.ledger.effects import key_of
 from refunds.models import (
     ApprovalRequest,
@@ -239,13 +239,19 @@ def enter_syncing(refund_id: str) -> None:
     timeout_seconds=30,
 )
 async def note_outage(request: RefundRequest, system: str, detail: str) -> Standstill:
-    """Decide when to try again; when patience is over, hand the refund to a person."""
+    """Decide when to try again; when patience is over, hand the refund to a person.
+
+    While the system counts as away all wait for it together, and only who tries loses patience.
+    """
     ledger, refund_id = books.ledger(), request.refund_id
     tried = waits.count_named(ledger, refund_id, f"outage-{system}-")
     pauses = books.policy().patience.outage_seconds
     if tried >= len(pauses):
         return hand_to_a_person(refund_id, f"{detail}, after {tried} attempts")
-    due_at = ledger.clock() + timedelta(seconds=pauses[tried])
+    outages.found_away(ledger, system, refund_id, detail, pauses)
+    outage = outages.standing(ledger, system)
+    until = outage.until if outage is not None else None
+    due_at = until or ledger.clock() + timedelta(seconds=pauses[tried])
     return begin_wait(refund_id, f"outage-{system}-{tried + 1}", "timer", due_at)
 
 

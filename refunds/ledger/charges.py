@@ -52,12 +52,27 @@ def left_on(ledger: Ledger, charge_id: str) -> int | None:
         ).scalar()
 
 
+def all_known(ledger: Ledger) -> list[str]:
+    """Every charge in the books, by id."""
+    row = schema.charges.c
+    with ledger.reading() as connection:
+        return list(connection.execute(sa.select(row.charge_id).order_by(row.charge_id)).scalars())
+
+
 def holds_money(ledger: Ledger, refund_id: str) -> bool:
     """Whether money is reserved for the refund, or was paid."""
     row = schema.reservations.c
     with ledger.reading() as connection:
         state = connection.execute(sa.select(row.state).where(row.refund_id == refund_id)).scalar()
     return state in ("reserved", "refunded")
+
+
+def holds_reservation(ledger: Ledger, charge_id: str) -> bool:
+    """Whether money is reserved on a charge: a payment of it is on its way, or may be."""
+    row = schema.reservations.c
+    query = sa.select(row.refund_id).where(row.charge_id == charge_id, row.state == "reserved")
+    with ledger.reading() as connection:
+        return connection.execute(query).first() is not None
 
 
 def reserve(ledger: Ledger, case: Case, fence: int) -> None:

@@ -1,7 +1,8 @@
 """Effects: the intent is committed before the first send, the result after it.
 
 An effect is `intended` while nobody knows, `unknown` after a call whose ending is unknown,
-`pending` while the other system works on it, and finally `succeeded` or `refused`.
+`pending` while the other system works on it, `blocked` when nothing was done and only a new
+attempt can end otherwise, and finally `succeeded` or `refused`.
 """
 
 from dataclasses import dataclass
@@ -32,6 +33,13 @@ class Effect:
     detail: str | None
     sends: int
     first_sent_at: Any
+    # Counts business attempts: 2 after the first was answered, and certainly did nothing.
+    attempt: int = 1
+
+    @property
+    def wire_key(self) -> str:
+        """What the other system tells sends apart by: its old answer stays with the old key."""
+        return self.key if self.attempt == 1 else f"{self.key}:{self.attempt}"
 
     @property
     def is_final(self) -> bool:
@@ -89,14 +97,22 @@ def intend(
         return _effect(known)
 
 
-def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> None:
-    """Commit that the same request is about to be sent once more under the same key."""
+def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
+    """Commit that the same request is about to be sent once more; returns the effect as it is then.
+
+    It goes under the same key, or after a block as the first send of a new attempt.
+    """
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
         if known is None or known["state"] in FINAL:
             raise LedgerRefusal(f"{key} is not waiting to be sent")
-        _update(page, key, sends=known["sends"] + 1, fence=fence)
+        change: dict[str, Any] = {"sends": known["sends"] + 1}
+        if known["state"] == "blocked":
+            anew = {"attempt": known["attempt"] + 1, "first_sent_at": page.now}
+            change |= {"state": "intended", **anew}
+        _update(page, key, fence=fence, **change)
         page.append("effect.sent_again", {"key": key, "sends": known["sends"] + 1})
+        return _effect({**known, **change})
 
 
 def read(ledger: Ledger, key: str) -> Effect | None:
@@ -144,7 +160,7 @@ def record(
     fence the caller is not the runner (a webhook, the sweep) and may only bring what the other
     system said: whether a send is under way only the runner knows.
     """
-    if fence is None and state in ("intended", "unknown"):
+    if fence is None and state in ("intended", "unknown", "blocked"):
         raise LedgerRefusal(f"{key}: only the runner may say that it is {state}")
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
@@ -168,14 +184,15 @@ def record(
 def reopen_refused(ledger: Ledger, refund_id: str) -> int:
     """Let refused steps other than the payment be tried again; returns how many.
 
-    A person asked for it after mending what the other system refused.
+    A person asked for it after mending what the other system refused. It is a new attempt: under
+    the old key the other system may repeat its old answer.
     """
     row = schema.effects.c
     with ledger.page(refund_id) as page:
         reopened = page.connection.execute(
             schema.effects.update()
             .where(row.refund_id == refund_id, row.state == "refused", row.step != PAYMENT_STEP)
-            .values(state="intended", updated_at=page.now)
+            .values(state="intended", attempt=schema.effects.c.attempt + 1, updated_at=page.now)
         ).rowcount
         if reopened:
             page.append("effects.reopened", {"count": reopened})
@@ -227,4 +244,5 @@ def _effect(row: dict[str, Any]) -> Effect:
         row["detail"],
         row["sends"],
         row["first_sent_at"],
+        row["attempt"],
     )

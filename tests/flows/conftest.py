@@ -88,9 +88,7 @@ async def world(
         yield world
         await world.close()
         policy_file().unlink(missing_ok=True)
-        client = tasks_http._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        await tasks_http.close()
     books._engine.cache_clear()
 
 

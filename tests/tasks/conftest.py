@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from refunds.ledger import connector, engine_of, migrate
+from refunds.ledger import connector, engine_of, migrate, schema
 from refunds.settings import settings
 from sandbox.process import SandboxProcess
 from tasks import books, http
@@ -45,10 +45,13 @@ def world(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     books._engine.cache_clear()
     world = World(outside)
     world.faults()
+    # What one test's faults made of a system is not the next one's outage.
+    with world.ledger.writing() as connection:
+        connection.execute(schema.outages.delete())
     yield world
     books.shop().dispose()
     books._engine.cache_clear()
 
 
 async def _close() -> None:
-    await http._client().aclose()
+    await http.close()

@@ -1,0 +1,46 @@
+"""Who may send to a system that others found away, and what each attempt says of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from refunds.errors import StepBlocked, StepRefused, SystemAway, SystemBusy
+from refunds.ledger import effects, outages
+from tasks import books
+
+
+@asynccontextmanager
+async def watched(system: str, refund_id: str, key: str) -> AsyncIterator[None]:
+    """Around one attempt on a system. Raises SystemAway when it is not this refund's to try."""
+    suspected = await asyncio.to_thread(_checked, system, refund_id, key)
+    try:
+        yield
+    except SystemBusy as error:
+        if error.retry_after_seconds:
+            seconds = error.retry_after_seconds
+            await asyncio.to_thread(
+                outages.asks_for_rest, books.ledger(), system, seconds, error.detail
+            )
+        raise
+    except (StepRefused, StepBlocked):
+        # It answered; that it said no is this refund's own affair.
+        if suspected:
+            await asyncio.to_thread(outages.found_well, books.ledger(), system)
+        raise
+    if suspected:
+        await asyncio.to_thread(outages.found_well, books.ledger(), system)
+
+
+def _checked(system: str, refund_id: str, key: str) -> bool:
+    """Whether the attempt will tell something new of the system: something is wrong with it."""
+    ledger = books.ledger()
+    outage = outages.standing(ledger, system)
+    if outage is None:
+        return False
+    known = effects.read(ledger, key)
+    if known is not None and (known.is_final or known.state == "pending"):
+        # Nothing will be sent, so nothing can be learnt.
+        return False
+    if not outages.may_try(ledger, system, refund_id):
+        raise SystemAway(system, str(outage))
+    return True
