@@ -40,7 +40,7 @@ def prefect(settings: Settings) -> Role:
     return Role(
         name="prefect",
         command=(
-            *("prefect", "server", "start", "--host", "127.0.0.1"),
+            *("deployments.prefect_server", "server", "start", "--host", "127.0.0.1"),
             *("--port", str(settings.port)),
         ),
         environment=server_environment(settings, os.environ),

@@ -5,12 +5,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
-
-from refunds import intake, policy, views
-from refunds.errors import BadInput, DigestStale, SystemUnavailable
+from refunds import deciding, intake, policy, views
+from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
-    approvals,
     effects,
     history,
     leases,
@@ -19,14 +16,13 @@ from refunds.ledger import (
     requests,
     waits,
 )
-from refunds.ledger.approvals import Choice, Vote
+from refunds.ledger.approvals import Choice
 from refunds.models import (
     Assessment,
     Case,
-    Name,
+    Origin,
     RefundRequest,
     Rival,
-    Sentence,
     State,
     Value,
     Verdict,
@@ -34,9 +30,6 @@ from refunds.models import (
 from refunds.policy_file import Policy
 from refunds.settings import settings
 from tasks import books, model, orders, records, risk, runs
-
-_PERSON: TypeAdapter[str] = TypeAdapter(Name)
-_REASON: TypeAdapter[str] = TypeAdapter(Sentence)
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
 # requests in flight keep it busy.
@@ -151,24 +144,26 @@ class AsyncRefunds:
         reason: str = "",
         digest: str | None = None,
         channel: str = "api",
+        origin: Origin | None = None,
+        on_behalf_of: str | None = None,
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
-        Raises UnknownRefund or one of the Conflicts, such as DecisionLate or DigestStale.
+        `origin` says more of from where it came than `channel` does; `on_behalf_of` names who is
+        away and whose delegate decides. The door's channel says whether it knows who decides
+        (`verified_channels` of the policy). Raises UnknownRefund or one of the Conflicts, such as
+        DecisionLate, or DigestStale with what changed.
         """
-        if choice not in ("approve", "reject"):
-            raise BadInput(f"a decision is 'approve' or 'reject', not {choice!r}")
-        _checked_person(person, reason)
-        vote = Vote(
-            choice=choice,
-            person=person.strip(),
-            channel=channel,
-            verified=channel in books.policy().approval.verified_channels,
+        vote = deciding.vote(
+            choice,
+            person,
             reason=reason,
             digest=digest,
+            origin=origin or Origin.of(channel),
+            on_behalf_of=on_behalf_of,
         )
         try:
-            await asyncio.to_thread(_decide, refund_id, vote)
+            await deciding.decide(refund_id, vote)
         finally:
             # Also after a refusal: a stale question has to be put again.
             await self._wake(refund_id)
@@ -183,7 +178,7 @@ class AsyncRefunds:
         row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
         if row["outcome"] is not None:
             raise BadInput(f"{refund_id} is over: {row['outcome']}")
-        _checked_person(person or "nobody", reason)
+        deciding.check_person(person or "nobody", reason)
         await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
         open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
         if open_waits:
@@ -272,11 +267,20 @@ class Refunds:
         reason: str = "",
         digest: str | None = None,
         channel: str = "api",
+        origin: Origin | None = None,
+        on_behalf_of: str | None = None,
     ) -> Status:
         """As `AsyncRefunds.decide`."""
         return asyncio.run(
             self._refunds.decide(
-                refund_id, choice, person=person, reason=reason, digest=digest, channel=channel
+                refund_id,
+                choice,
+                person=person,
+                reason=reason,
+                digest=digest,
+                channel=channel,
+                origin=origin,
+                on_behalf_of=on_behalf_of,
             )
         )
 
@@ -297,16 +301,6 @@ class Refunds:
                     yield runner.run(_next(events))
                 except StopAsyncIteration:
                     return
-
-
-def _checked_person(person: str, reason: str) -> None:
-    """Raise BadInput for a name or a reason that the ledger could not keep as it is."""
-    try:
-        _PERSON.validate_python(person.strip())
-        _REASON.validate_python(reason)
-    except ValidationError as error:
-        said = error.errors(include_input=False)[0]["msg"]
-        raise BadInput(f"the person's name and the reason must be plain text: {said}") from error
 
 
 async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
@@ -352,20 +346,6 @@ def _as_rival(request: RefundRequest) -> Rival:
         amount_minor=request.amount_minor,
         holds_money=False,
     )
-
-
-def _decide(refund_id: str, vote: Vote) -> None:
-    """Compare the facts with the world once more, then let the ledger take the decision."""
-    ledger = books.ledger()
-    row = requests.read(ledger, refund_id)
-    standing = approvals.standing(ledger, refund_id)
-    if vote.choice == "approve" and standing is not None and standing.status == approvals.OPEN:
-        request = RefundRequest.model_validate(row["request"])
-        change = records.difference(standing.facts, request, standing.round)
-        if change is not None:
-            approvals.supersede(ledger, refund_id, standing.approval_id, change)
-            raise DigestStale(f"{refund_id}: {change}. It is assessed and asked again")
-    approvals.decide(ledger, refund_id, vote)
 
 
 def _mark_resumed(refund_id: str, person: str, reason: str) -> None:

@@ -3,6 +3,7 @@
 RefundError
 ├── BadInput                  correct what you sent; nothing was stored        (exit 2)
 │   ├── UnknownRefund         no refund has this id
+│   ├── UnknownPerson         nobody is registered under this name
 │   └── ContentConflict       this id was submitted before with other content
 ├── Conflict                  the world moved on; look again, then act         (exit 1)
 │   ├── NothingToDecide       nobody is being asked about this refund now
@@ -31,6 +32,9 @@ RefundError
 Every error pickles: its arguments are its fields.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class RefundError(Exception):
     """Anything this project raises on purpose."""
@@ -49,6 +53,17 @@ class UnknownRefund(BadInput):
 
     def __str__(self) -> str:
         return f"no refund has the id {self.refund_id!r}; `refunds list` shows all of them"
+
+
+class UnknownPerson(BadInput):
+    """Nobody is registered under this name."""
+
+    def __init__(self, person_id: str) -> None:
+        super().__init__(person_id)
+        self.person_id = person_id
+
+    def __str__(self) -> str:
+        return f"nobody is registered as {self.person_id!r}; `refunds people list` shows everybody"
 
 
 class ContentConflict(BadInput):
@@ -83,7 +98,18 @@ class DecisionLate(Conflict):
 
 
 class DigestStale(Conflict):
-    """The decision was made on facts that are not the ones that would be paid."""
+    """The decision was made on facts that are not the ones that would be paid.
+
+    Fields: `message`, and `changes`: a mapping with `field`, `then` and `now` for each difference.
+    """
+
+    def __init__(self, message: str, changes: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message, changes)
+        self.message = message
+        self.changes = tuple(changes)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ApproverRefused(Conflict):

@@ -277,6 +277,36 @@ class Assessment(Value):
     opinion: Opinion | None = None
 
 
+class Origin(Value):
+    """From where something was done: the door, and what it knows of the other side."""
+
+    channel: str
+    ip: str = ""
+    user_agent: str = ""
+
+    @classmethod
+    def of(cls, channel: str, ip: str = "", user_agent: str = "") -> Self:
+        """An origin from what a client says of itself: unseen characters go, the rest is cut."""
+        return cls(
+            channel="".join(filter(str.isprintable, channel))[:32],
+            ip="".join(filter(str.isprintable, ip))[:64],
+            user_agent="".join(filter(str.isprintable, user_agent))[:256],
+        )
+
+
+class ApproverRules(Value):
+    """Who may answer one question, by the policy under which it was asked.
+
+    `limit_minor` holds for a registered approver without a limit of their own in the question's
+    currency. A smaller amount may be proposed where `partial_allowed`.
+    """
+
+    limit_minor: ZeroOrMoreMinor = 0
+    registered_only: bool = False
+    partial_allowed: bool = False
+    proposer_may_approve: bool = False
+
+
 class ApprovalRequest(Value):
     """The exact thing a person is asked to approve.
 
@@ -293,6 +323,7 @@ class ApprovalRequest(Value):
     verified_needed: bool
     escalate_at: datetime
     deadline: datetime
+    rules: ApproverRules = ApproverRules()
 
 
 class PaymentStatus(StrEnum):

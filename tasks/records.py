@@ -1,6 +1,7 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import acreate_markdown_artifact
@@ -8,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from refunds import wording
+from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
 from refunds.ledger import approvals, charges, history, leases, outages, requests, waits
 from refunds.ledger.effects import key_of
@@ -195,15 +197,21 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
 def what_changed(case: Case, assessment: Assessment) -> str | None:
     """What is different now from what was assessed, or None. Raises SystemUnavailable."""
     then = bound_facts(case, assessment.opinion, assessment.policy_version)
-    return difference(then, case.request, case.round)
+    changes = changes_since(then, case.request, case.round)
+    return because_of(changes) if changes else None
 
 
-def difference(then: dict[str, object], request: RefundRequest, round_number: int) -> str | None:
-    """Which bound facts differ now from `then`, by name, or None."""
+def changes_since(
+    then: dict[str, Any], request: RefundRequest, round_number: int
+) -> tuple[Change, ...]:
+    """Which bound facts differ now from `then`, field by field. Raises SystemUnavailable."""
     fresh = orders.with_after_sales(orders.read_case(request, round_number))
-    now = bound_facts(fresh, None, books.policy().full_version)
-    names = [name for name in now if name != "opinion" and now[name] != then.get(name)]
-    return f"changed since it was assessed: {', '.join(names)}" if names else None
+    return changes_between(then, bound_facts(fresh, None, books.policy().full_version))
+
+
+def because_of(changes: tuple[Change, ...]) -> str:
+    """The changes as the reason for which a question is put again."""
+    return f"changed since it was assessed: {told(changes)}"
 
 
 @task(

@@ -58,6 +58,8 @@ refunds = sa.Table(
     sa.Column("submitted_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("completed_at", UtcDateTime),
+    # The smaller amount that an approver proposed and that is in force; amount_minor follows it.
+    sa.Column("proposal", sa.JSON),
     # The end of the hash chain, so that an event is appended without reading the last one.
     sa.Column("last_sequence", sa.Integer, nullable=False, default=0),
     sa.Column("last_digest", sa.String(64), nullable=False, default=""),
@@ -77,6 +79,8 @@ charges = sa.Table(
     sa.Column("charge_id", sa.String(128), primary_key=True),
     sa.Column("currency", sa.String(3), nullable=False),
     sa.Column("captured_minor", sa.BigInteger, nullable=False),
+    # The bank took the money back on the customer's word, or is about to: nothing is paid.
+    sa.Column("is_disputed", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("reserved_minor", sa.BigInteger, nullable=False, default=0),
     sa.Column("refunded_minor", sa.BigInteger, nullable=False, default=0),
     sa.CheckConstraint("reserved_minor >= 0", name="reserved_not_negative"),
@@ -135,6 +139,17 @@ approvals = sa.Table(
     sa.Column("deadline", UtcDateTime, nullable=False),
     sa.Column("opened_at", UtcDateTime, nullable=False),
     sa.Column("closed_at", UtcDateTime),
+    # Why a person is asked, the levels that are asked in turn, and who may answer: as asked.
+    sa.Column("reasons", sa.JSON),
+    sa.Column("levels", sa.JSON),
+    sa.Column("rules", sa.JSON),
+    # The level that is asked now, and the inbox's order: 1 urgent, 2 normal.
+    sa.Column("level", sa.String(24), nullable=False, server_default=""),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="2"),
+    # Names as they are compared, so that nobody's inbox shows what they asked for themselves.
+    sa.Column("requester_key", sa.Text, nullable=False, server_default=""),
+    sa.Column("customer_key", sa.Text, nullable=False, server_default=""),
+    sa.Index("ix_approvals_inbox", "status", "priority", "deadline", "approval_id"),
 )
 
 decisions = sa.Table(
@@ -147,6 +162,50 @@ decisions = sa.Table(
     sa.Column("channel", sa.String(32), nullable=False),
     sa.Column("verified", sa.Boolean, nullable=False),
     sa.Column("decided_at", UtcDateTime, nullable=False),
+    # The name as it is compared; who was away and acted for; from where it came.
+    sa.Column("person_key", sa.Text, nullable=False, server_default=""),
+    sa.Column("for_person", sa.String(64)),
+    sa.Column("ip", sa.String(64), nullable=False, server_default=""),
+    sa.Column("user_agent", sa.String(256), nullable=False, server_default=""),
+)
+
+# Once anybody is in here, the rules of refunds/authority.py for registered people apply.
+people = sa.Table(
+    "people",
+    metadata,
+    sa.Column("person_id", sa.String(64), primary_key=True),
+    # The id as it is compared: nobody is registered twice under another spelling.
+    sa.Column("person_key", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("roles", sa.JSON, nullable=False),
+    sa.Column("limits", sa.JSON, nullable=False),
+    sa.Column("is_active", sa.Boolean, nullable=False),
+    sa.Column("away_from", UtcDateTime),
+    sa.Column("away_until", UtcDateTime),
+    sa.Column("delegate_to", sa.String(64)),
+    sa.Column("contact", sa.String(255), nullable=False, server_default=""),
+)
+
+# Who changed which person's rights: append-only and hash-chained like the refunds' history.
+people_history = sa.Table(
+    "people_history",
+    metadata,
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("event", sa.String(48), nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("previous_digest", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+
+# Signed links that led to a decision: each does so once.
+spent_links = sa.Table(
+    "spent_links",
+    metadata,
+    sa.Column("link_id", sa.String(64), primary_key=True),
+    sa.Column("refund_id", sa.ForeignKey("refunds.refund_id"), nullable=False),
+    sa.Column("person", sa.String(128), nullable=False),
+    sa.Column("spent_at", UtcDateTime, nullable=False),
 )
 
 waits = sa.Table(

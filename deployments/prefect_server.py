@@ -1,0 +1,44 @@
+"""Prefect's server, as `prefect server start` runs it, kept from standing still on SQLite.
+
+`python -m deployments.prefect_server server start …`
+
+A statement that fails ("database is locked", a broken constraint) leaves its cursor in the
+traceback of the error. The garbage collector frees it some time later, in the event loop's
+thread, and SQLite makes that wait as long as the same connection, in use again by then, waits
+for the write lock. Whoever holds the lock needs the event loop to commit: all of them stand still
+until SQLite's patience of a minute is over. So a cursor whose statement failed is closed at once,
+by its own thread, while nobody else uses the connection.
+"""
+
+import functools
+import runpy
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiosqlite.cursor import Cursor
+
+Statement = Callable[..., Awaitable[Any]]
+
+
+def close_failed_cursors() -> None:
+    """Do so for every database that this process reaches through aiosqlite."""
+    for name in ("execute", "executemany"):
+        setattr(Cursor, name, _closing(getattr(Cursor, name)))
+
+
+def _closing(statement: Statement) -> Statement:
+    @functools.wraps(statement)
+    async def run(cursor: Cursor, *arguments: Any) -> Any:
+        try:
+            return await statement(cursor, *arguments)
+        except sqlite3.Error:
+            await cursor.close()
+            raise
+
+    return run
+
+
+if __name__ == "__main__":
+    close_failed_cursors()
+    runpy.run_module("prefect", run_name="__main__", alter_sys=True)

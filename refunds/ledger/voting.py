@@ -1,0 +1,164 @@
+"""One person's vote on a question: whether it counts, and how many that count there are."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from refunds.authority import Claim, folded, may_not_approve, may_not_reject, same_person
+from refunds.differences import Change, changes_between, told
+from refunds.errors import (
+    ApproverRefused,
+    Conflict,
+    DecisionConflict,
+    DecisionLate,
+    DigestStale,
+    NothingToDecide,
+)
+from refunds.ledger import people, questions
+from refunds.ledger.book import Page
+from refunds.ledger.people import Register
+from refunds.ledger.questions import OPEN, SUPERSEDED, Standing
+from refunds.models import Decision, Origin
+
+Choice = Literal["approve", "reject"]
+MEANING: dict[str, Decision] = {"approve": Decision.APPROVED, "reject": Decision.REJECTED}
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One person's decision as it arrives at a door.
+
+    `verified` says whether the door knows the person's identity; `digest`, when given, is what
+    the person saw. `on_behalf_of` names who is away and whom the person acts for.
+    """
+
+    choice: Choice
+    person: str
+    channel: str
+    verified: bool
+    reason: str = ""
+    digest: str | None = None
+    on_behalf_of: str | None = None
+    ip: str = ""
+    user_agent: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """From where it came."""
+        return Origin.of(self.channel, self.ip, self.user_agent)
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What becomes of a vote: refused, known already, or new and to be stored for `claim`."""
+
+    claim: Claim
+    refusal: Conflict | None = None
+    is_new: bool = False
+
+
+def judge(page: Page, current: Standing | None, vote: Vote) -> Ruling:
+    """Whether the vote counts, in the transaction that would store it."""
+    register = people.register(page.connection)
+    claim = _claim(register, vote)
+    meaning = str(MEANING[vote.choice])
+    if current is None or current.status == SUPERSEDED:
+        return Ruling(claim, NothingToDecide(f"nobody is being asked about {page.refund_id} now"))
+    if current.status == meaning:
+        return Ruling(claim)
+    if current.status != OPEN or page.now >= current.deadline:
+        return Ruling(claim, _too_late(page.refund_id, current))
+    earlier = [d for d in current.decisions if same_person(d["person"], name_of(claim))]
+    if earlier:
+        said = f"{vote.person} already said {earlier[0]['decision']}"
+        is_same = earlier[0]["decision"] == meaning
+        return Ruling(claim, None if is_same else DecisionConflict(said))
+    refusal = _stale(page, current, vote) or _not_theirs(page, current, claim, register, meaning)
+    return Ruling(claim, refusal, is_new=refusal is None)
+
+
+def name_of(claim: Claim) -> str:
+    """The name that is kept: the registered id, else the name as it was given."""
+    return claim.person.person_id if claim.person else claim.name.strip()
+
+
+def approvals_that_count(page: Page, current: Standing) -> int:
+    """How many different people's approvals count now: whoever lost the right since does not."""
+    register = people.register(page.connection)
+    question = current.question(page.row)
+    able = set()
+    for decision in current.decisions:
+        claim = _claim_of(register, decision)
+        is_approval = decision["decision"] == Decision.APPROVED
+        if is_approval and not may_not_approve(
+            question, claim, decision["decided_at"], anyone_registered=bool(register)
+        ):
+            able.add(folded(decision["person"]))
+    return len(able)
+
+
+def _claim(register: Register, vote: Vote) -> Claim:
+    return Claim(
+        name=vote.person,
+        channel=vote.channel,
+        verified=vote.verified,
+        person=register.find(vote.person),
+        principal=register.find(vote.on_behalf_of) if vote.on_behalf_of else None,
+        on_behalf_of=vote.on_behalf_of,
+    )
+
+
+def _claim_of(register: Register, decision: dict[str, Any]) -> Claim:
+    """The claim as which a stored decision was made."""
+    principal = decision["for_person"]
+    return Claim(
+        name=decision["person"],
+        channel=decision["channel"],
+        verified=decision["verified"],
+        person=register.find(decision["person"]),
+        principal=register.find(principal) if principal else None,
+        on_behalf_of=principal,
+    )
+
+
+def _too_late(refund_id: str, current: Standing) -> Conflict:
+    if current.status in (OPEN, Decision.EXPIRED):
+        return DecisionLate(f"{refund_id}: the deadline was {current.deadline:%Y-%m-%d %H:%M} UTC")
+    return DecisionConflict(f"{refund_id} was already {current.status}")
+
+
+def _stale(page: Page, current: Standing, vote: Vote) -> Conflict | None:
+    """Somebody saw another question; say what is different where that question is known."""
+    if vote.digest is None or vote.digest == current.digest:
+        return None
+    seen = questions.facts_of(page.connection, page.refund_id, vote.digest)
+    changes: tuple[Change, ...] = changes_between(seen, current.facts) if seen else ()
+    difference = f" ({told(changes)})" if changes else ""
+    return DigestStale(
+        f"{page.refund_id}: what you saw is not what is asked now; look again{difference}", changes
+    )
+
+
+def _not_theirs(
+    page: Page, current: Standing, claim: Claim, register: Register, meaning: str
+) -> Conflict | None:
+    question, rule = current.question(page.row), may_not_reject
+    if meaning == Decision.APPROVED:
+        rule = may_not_approve
+    why = rule(question, claim, page.now, anyone_registered=bool(register))
+    return ApproverRefused(why or "") if why else _spoken_for(current, claim)
+
+
+def _spoken_for(current: Standing, claim: Claim) -> Conflict | None:
+    """One right to decide counts once: a principal and the delegate are not two people."""
+    mine = {folded(name_of(claim))}
+    if claim.principal is not None:
+        mine.add(folded(claim.principal.person_id))
+    for decision in current.decisions:
+        theirs = {folded(n) for n in (decision["person"], decision["for_person"]) if n}
+        if mine & theirs:
+            whom = f" for {decision['for_person']}" if decision["for_person"] else ""
+            return ApproverRefused(
+                f"{decision['person']} decided{whom} already; a delegate and whom they act for "
+                "count as one"
+            )
+    return None
