@@ -6,6 +6,7 @@ from refunds.models import Case, Receipt
 from tasks import steps
 from tasks.effect import Action, perform
 from tasks.json_systems import creation, receipt, undoing
+from tasks.systems.contract import Undoing
 
 
 @task(
@@ -35,8 +36,8 @@ async def issue_coupon(case: Case) -> Receipt:
 )
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
-    path = f"/v1/coupons/{coupon.reference}/void"
-    return receipt(await perform(undoing(case.refund_id, "void_coupon", "coupons", path, "void")))
+    what = (case.refund_id, "void_coupon", "coupons", "coupons", coupon.reference)
+    return receipt(await perform(undoing(Undoing(*what, verb="void", done="void"))))
 
 
 def coupon(case: Case) -> Action:

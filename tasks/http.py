@@ -64,8 +64,13 @@ async def call(
     params: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
     refusal: Refusal | None = None,
+    absent: tuple[int, ...] = (),
+    any_body: bool = False,
 ) -> dict[str, Any]:
     """One call to a system; returns the JSON object it answered.
+
+    A status in `absent` says that what was asked for is not there: an empty object. With
+    `any_body` a 2xx is enough, and what is not a JSON object counts as an empty one.
 
     Raises StepRefused (4xx: final), SystemUnavailable (it did nothing) or StepUnknown (it may
     have acted), or what `refusal` makes of a 4xx. Details name the status and the system's own
@@ -91,7 +96,9 @@ async def call(
         async with limits.turn(system):
             status, headers_back, body = await _sent(system, request)
         if status != httpx.codes.TOO_MANY_REQUESTS:
-            return _answer(system, status, body, refusal)
+            if status in absent:
+                return {}
+            return _answer(system, status, body, refusal, any_body=any_body)
         pause = _retry_after(headers_back)
         if pause > _LONGEST_PAUSE_SECONDS:
             break
@@ -132,7 +139,9 @@ async def _sent(system: str, request: httpx.Request) -> tuple[int, httpx.Headers
         raise StepUnknown(system, f"no answer ({type(error).__name__})") from error
 
 
-def _answer(system: str, status: int, body: bytes, refusal: Refusal | None) -> dict[str, Any]:
+def _answer(
+    system: str, status: int, body: bytes, refusal: Refusal | None, *, any_body: bool
+) -> dict[str, Any]:
     if status in _NOT_DONE:
         raise SystemUnavailable(system, f"it does not let us in ({status})")
     if status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT:
@@ -144,6 +153,8 @@ def _answer(system: str, status: int, body: bytes, refusal: Refusal | None) -> d
         answer = None
     if status >= httpx.codes.BAD_REQUEST:
         raise (refusal or _refused(system))(status, answer)
+    if any_body and status < httpx.codes.MULTIPLE_CHOICES:
+        return answer if isinstance(answer, dict) else {}
     if not isinstance(answer, dict):
         raise StepUnknown(system, f"its {status} answer is not a JSON object")
     return answer

@@ -6,6 +6,7 @@ from refunds.models import Case, Receipt
 from tasks import steps
 from tasks.effect import Action, perform
 from tasks.json_systems import creation, receipt, undoing
+from tasks.systems.contract import Undoing
 
 
 @task(
@@ -35,10 +36,8 @@ async def hold_shipment(case: Case) -> Receipt:
 )
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
-    path = f"/v1/holds/{hold.reference}/release"
-    return receipt(
-        await perform(undoing(case.refund_id, "release_shipment", "logistics", path, "released"))
-    )
+    what = (case.refund_id, "release_shipment", "logistics", "holds", hold.reference)
+    return receipt(await perform(undoing(Undoing(*what, verb="release", done="released"))))
 
 
 @task(
@@ -68,12 +67,8 @@ async def create_return_label(case: Case) -> Receipt:
 )
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
-    path = f"/v1/labels/{label.reference}/cancel"
-    return receipt(
-        await perform(
-            undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
-        )
-    )
+    what = (case.refund_id, "cancel_return_label", "logistics", "labels", label.reference)
+    return receipt(await perform(undoing(Undoing(*what, verb="cancel", done="cancelled"))))
 
 
 def shipment_hold(case: Case) -> Action:

@@ -149,7 +149,7 @@ class PayPal:
 
 
 def _text(order: PaymentOrder) -> str:
-    return str(Decimal(order.amount_minor).scaleb(-money.digits(order.currency)))
+    return money.decimal_text(order.amount_minor, order.currency)
 
 
 def _kept(refund: dict[str, Any], charge_id: str) -> GatewayRefund:

@@ -1,7 +1,7 @@
 """One sandbox and one ledger a module; settings that point every task at them."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -55,3 +55,22 @@ def world(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 async def _close() -> None:
     await http.close()
+
+
+@pytest.fixture
+def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a fake in a system's place, with the settings that its adapter needs."""
+    real, fakes = http._pool, dict[str, httpx.AsyncBaseTransport]()
+
+    def pool(system: str, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        return fakes.get(system) or real(system, url)
+
+    monkeypatch.setattr(http, "_pool", pool)
+
+    def put(system: str, fake: httpx.AsyncBaseTransport, **variables: str) -> None:
+        fakes[system] = fake
+        for name, value in variables.items():
+            monkeypatch.setenv(f"REFUNDS_{name.upper()}", value)
+        settings.cache_clear()
+
+    return put

@@ -1,11 +1,19 @@
 """Each adapter to a payment gateway meets the contract."""
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
-from tasks.gateways import Gateway
+from refunds.errors import NeedsAttention, SystemUnavailable
+from refunds.settings import settings
+from tasks.gateways import Gateway, PaymentOrder
+from tasks.gateways.paypal import PayPal
 from tasks.gateways.stripe import Stripe
+from tests.tasks.fakes import Answer, FakePayPal, FakeServer
 from tests.tasks.gateway_conformance import GatewayBench, GatewayConformance
 from tests.tasks.tasks_world import PAY, World, fault
 
@@ -64,3 +72,145 @@ class TestStripeAdapterWithPaymentIntents(GatewayConformance):
     @pytest.fixture
     def gateway(self, world: World) -> GatewayBench:
         return IntentBench(world)
+
+
+class PayPalBench(GatewayBench):
+    """The PayPal adapter against PayPal's rules in memory."""
+
+    name = "rf_paypal"
+
+    def __init__(self, world: World, server: FakePayPal) -> None:
+        self.run = world.run
+        self.adapter = PayPal()
+        self.server = server
+
+    def new_charge(self, captured_minor: int) -> str:
+        charge_id = f"CAP{len(self.server.captures)}X"
+        self.server.captures[charge_id] = captured_minor
+        return charge_id
+
+    def next_is_pending(self) -> None:
+        self.server.next_status = "PENDING"
+
+    def next_is_declined(self) -> None:
+        self.server.next_issue = "REFUND_FAILED_INSUFFICIENT_FUNDS_ON_CARD"
+
+    def next_is_blocked(self) -> None:
+        self.server.next_issue = "INSUFFICIENT_FUNDS"
+
+    def next_acts_and_is_silent(self) -> None:
+        self.server.faults.append("silent")
+
+    def settle(self, reference: str, status: str) -> None:
+        (refund,) = [refund for refund in self.server.refunds if refund["id"] == reference]
+        refund["status"] = {"succeeded": "COMPLETED", "failed": "FAILED"}[status]
+
+
+class TestPayPalAdapter(GatewayConformance):
+    @pytest.fixture
+    def gateway(self, world: World, reach: Callable[..., None]) -> GatewayBench:
+        server = FakePayPal()
+        reach("gateway", server, gateway_url=server.base, gateway_key="client:secret")
+        return PayPalBench(world, server)
+
+    def test_one_token_serves_many_calls(self, gateway: PayPalBench) -> None:
+        charge = gateway.new_charge(10_000)
+        for number in range(3):
+            gateway.pay(charge, 100, f"{gateway.name}:{number}")
+        assert gateway.server.tokens == 1
+
+    def test_an_amount_with_more_digits_than_paypal_has_is_for_a_person(
+        self, gateway: PayPalBench
+    ) -> None:
+        for amount_minor, currency in ((1_234, "KWD"), (1_050, "HUF")):
+            with pytest.raises(NeedsAttention, match="exactly"):
+                gateway.adapter.check(an_order(amount_minor, currency))
+        for amount_minor, currency in ((1_230, "KWD"), (1_000, "HUF"), (7, "JPY"), (1, "USD")):
+            gateway.adapter.check(an_order(amount_minor, currency))
+
+    def test_an_event_counts_when_paypal_says_that_it_sent_it(self, gateway: PayPalBench) -> None:
+        about = {"id": "R1", "invoice_id": "rf_1"}
+        event = {"id": "WH-E1", "event_type": "PAYMENT.CAPTURE.REFUNDED", "resource": about}
+        body, now = json.dumps(event).encode(), datetime(2026, 11, 25, tzinfo=UTC)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("REFUNDS_WEBHOOK_SECRET", "WH-1")
+            settings.cache_clear()
+            heard = gateway.run(
+                gateway.adapter.event(body, {"paypal-transmission-sig": "signed"}, now)
+            )
+            assert (heard.event_id, heard.refund, heard.refund_id) == ("WH-E1", "R1", "rf_1")
+            with pytest.raises(ValueError, match="did not send"):
+                gateway.run(gateway.adapter.event(body, {"paypal-transmission-sig": "no"}, now))
+
+
+def an_order(amount_minor: int, currency: str) -> PaymentOrder:
+    return PaymentOrder("rf_1", "#W1", "ch_1", amount_minor, currency, "card_1", "rf_1:1")
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "currency", "sent"),
+    [
+        (1_050, "USD", 1_050),
+        (1_050, "JPY", 1_050),
+        (10_500, "KWD", 10_500),
+        # Stripe keeps two zeros on these, which have no digits.
+        (1_050, "ISK", 105_000),
+        (1_050, "UGX", 105_000),
+        # And takes whole units of this one, which has two digits.
+        (10_500, "MGA", 105),
+    ],
+)
+def test_stripe_gets_the_amount_in_its_own_digits_and_gives_it_back_in_ours(
+    world: World, reach: Callable[..., None], amount_minor: int, currency: str, sent: int
+) -> None:
+    server = FakeStripe(currency)
+    reach("gateway", server)
+    made = world.run(Stripe().pay(an_order(amount_minor, currency), "rf_1:1"))
+    assert server.amounts == [str(sent)]
+    assert (made["amount"], made["currency"]) == (amount_minor, currency)
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "currency"), [(10_505, "KWD"), (1, "BHD"), (10_550, "MGA")]
+)
+def test_an_amount_that_stripe_would_have_to_round_is_for_a_person(
+    amount_minor: int, currency: str
+) -> None:
+    with pytest.raises(NeedsAttention, match="smallest step"):
+        Stripe().check(an_order(amount_minor, currency))
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_a_refusal_that_is_not_in_the_gateways_words_refuses_nothing(
+    world: World, reach: Callable[..., None], status: int
+) -> None:
+    reach("gateway", Page(status))
+    with pytest.raises(SystemUnavailable, match="REFUNDS_GATEWAY_URL"):
+        world.run(Stripe().pay(an_order(100, "USD"), "rf_1:1"))
+
+
+class FakeStripe(FakeServer):
+    """Pays whatever it is asked."""
+
+    def __init__(self, currency: str) -> None:
+        super().__init__()
+        self.currency = currency
+        self.amounts: list[str] = []
+
+    def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+        form = dict(parse_qsl(body.decode()))
+        self.amounts.append(form["amount"])
+        refund = {"id": "re_1", "status": "succeeded", "currency": self.currency.lower()}
+        metadata = {"key": form["metadata[key]"], "refund_id": form["metadata[refund_id]"]}
+        return 200, {**refund, "amount": int(form["amount"]), "metadata": metadata}
+
+
+class Page(FakeServer):
+    """A proxy that answers with a page of its own."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+    def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+        return self.status, "Blocked by policy"

@@ -1,0 +1,88 @@
+"""What is made and undone in other systems, and what an adapter to one of them has to build."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from refunds.errors import StepUnknown
+from refunds.ledger.effects import key_of
+from tasks.effect import Action
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A thing to be made: a case, a coupon, a hold, a label or a message.
+
+    `collection` is its kind in the plural, `facts` what it says, `id_field` what the plain systems
+    call its id.
+    """
+
+    refund_id: str
+    step: str
+    system: str
+    collection: str
+    facts: dict[str, Any]
+    id_field: str
+    attempt: str | int | None = None
+
+    @property
+    def key(self) -> str:
+        """Our own reference, by which the thing is found again."""
+        return key_of(self.refund_id, self.step, self.attempt)
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """A thing to be undone: its own system's `reference`, the `verb`, and how it stands after."""
+
+    refund_id: str
+    step: str
+    system: str
+    collection: str
+    reference: str
+    verb: str
+    done: str
+
+    @property
+    def path(self) -> str:
+        """Where the plain systems undo it."""
+        return f"/v1/{self.collection}/{self.reference}/{self.verb}"
+
+    def recorded(self) -> dict[str, str]:
+        """What the ledger keeps of it."""
+        return {"path": self.path, "done": self.done}
+
+    def receipt(self) -> dict[str, Any]:
+        """What is kept of its answer."""
+        return {"status": self.done, "reference": self.path}
+
+
+class Adapter(Protocol):
+    """How one product is spoken to. Its actions record the same request, whichever it is."""
+
+    def making(self, thing: Thing) -> Action:
+        """The action that makes a thing once; its response has a `reference`."""
+        ...
+
+    def undoing(self, undo: Undoing) -> Action:
+        """The action that undoes a thing; undoing what is undone already is a success."""
+        ...
+
+
+async def cannot_ask(_key: str) -> dict[str, Any] | None:
+    """Nobody can be asked: it is sent again, and the receiver tells it by its key."""
+    return None
+
+
+def never_undone(undo: Undoing) -> Action:
+    """For what only ever makes things. Raises NotImplementedError."""
+    raise NotImplementedError(f"{undo.system} undoes nothing")
+
+
+def reference_in(system: str, answer: dict[str, Any], *path: str) -> str:
+    """The other system's own id in its answer. Raises StepUnknown where there is none."""
+    found: Any = answer
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    if not isinstance(found, str | int) or isinstance(found, bool) or found == "":
+        raise StepUnknown(system, f"its answer has no {'.'.join(path)}")
+    return str(found)

@@ -1,0 +1,58 @@
+"""A JSON webhook: the facts, signed, to one address.
+
+It cannot be asked what it has seen. After an unknown ending the same body is sent again under the
+same key, so the receiver has to act once per `Idempotency-Key`.
+"""
+
+import hashlib
+import hmac
+from typing import Any
+
+import orjson
+
+from refunds.settings import settings
+from tasks import books, http
+from tasks.effect import Action
+from tasks.systems.contract import Thing, Undoing, cannot_ask, never_undone
+
+
+class Webhook:
+    """POST of `{"key", "step", "facts"}`, signed as Stripe signs: over time and body."""
+
+    def making(self, thing: Thing) -> Action:
+        """POST the facts; whatever 2xx answers has taken them."""
+
+        async def send(wire_key: str) -> dict[str, Any]:
+            content = {"key": thing.key, "step": thing.step, "facts": thing.facts}
+            answer = await http.call(
+                thing.system,
+                "POST",
+                "",
+                key=wire_key,
+                json=content,
+                headers={"Refunds-Signature": _signature(orjson.dumps(content))},
+                any_body=True,
+            )
+            reference = answer.get("id")
+            return {"reference": str(reference) if reference else thing.key}
+
+        return Action(
+            thing.refund_id,
+            thing.step,
+            thing.system,
+            thing.facts,
+            send,
+            cannot_ask,
+            attempt=thing.attempt,
+        )
+
+    def undoing(self, undo: Undoing) -> Action:
+        """A case is never undone."""
+        return never_undone(undo)
+
+
+def _signature(body: bytes) -> str:
+    """`t=<seconds>,v1=<HMAC-SHA256 of "<seconds>.<body>">`."""
+    at = str(int(books.ledger().clock().timestamp()))
+    key = settings().crm_key.get_secret_value().encode()
+    return f"t={at},v1={hmac.new(key, at.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
