@@ -58,7 +58,6 @@ class Stripe:
         form = {
             _kind(order.charge_id): order.charge_id,
             "amount": str(_to_stripe(order.amount_minor, order.currency)),
-            "reason": "requested_by_customer",
             "metadata[refund_id]": order.refund_id,
             "metadata[order_id]": order.order_id,
             "metadata[refund_to]": order.refund_to,
