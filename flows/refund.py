@@ -13,7 +13,6 @@ from refunds.models import (
     Case,
     Decision,
     Kind,
-    Level,
     Outcome,
     PaymentStatus,
     Receipt,
@@ -43,16 +42,18 @@ async def refund(request: RefundRequest) -> Any:
         if not seat.is_mine:
             return already(seat)
         try:
-            return await patiently(request)
+            return await patiently(request, seat)
         except waiting.Woken:
             continue
         except StaleRunner as taken_over:
             return Completed(name="TakenOver", message=str(taken_over))
 
 
-async def patiently(request: RefundRequest) -> Outcome:
+async def patiently(request: RefundRequest, seat: Seat) -> Outcome:
     """The chain; an outage becomes a wait, and what nobody foresaw becomes a person's case."""
     try:
+        if seat.given_up is not None:
+            return await give_up(request, seat.given_up)
         return await chain(request)
     except StepRetryable as outage:
         return await waiting.for_recovery(request, outage)
@@ -92,11 +93,11 @@ async def chain(request: RefundRequest) -> Outcome:
 
 
 async def ask_a_person(case: Case, assessment: Assessment, rules: Policy) -> Decision | None:
-    """Ask the team, then its leads too; None when the facts changed while they were asked."""
+    """Ask the team, then each further level too; None when the facts changed meanwhile."""
     approval = await records.request_approval(case, assessment, rules)
-    for level in (Level.TEAM, Level.LEADS):
-        await cards.send_card(case, assessment, approval, level)
-        answer = await waiting.for_decision(case, assessment, approval, level)
+    for level in approval.levels:
+        await cards.send_card(case, approval, level)
+        answer = await waiting.for_decision(case, approval, level)
         if answer.is_stale:
             return None
         if answer.decision is not None:
@@ -122,10 +123,21 @@ async def pay(case: Case) -> Outcome:
     return await conclude(case, Outcome.PAID, f"Paid as {payment.reference}.")
 
 
-async def take_back(case: Case, parcel: Receipt, coupon: Receipt | None) -> None:
+async def give_up(request: RefundRequest, why: str) -> Outcome:
+    """A person gave it up before anything was paid: undo what was done, and say so."""
+    case = Case(request=request, round=1, order=None)
+    parcel = await logistics.find_parcel(case)
+    coupon = await coupons.find_coupon(case)
+    await take_back(case, parcel, coupon)
+    return await conclude(case, Outcome.FAILED, why)
+
+
+async def take_back(case: Case, parcel: Receipt | None, coupon: Receipt | None) -> None:
     """Undo what was done for a payment that will never be made."""
     if coupon is not None:
         await coupons.void_coupon(case, coupon)
+    if parcel is None:
+        return
     if case.request.kind is Kind.CANCEL:
         await logistics.release_shipment(case, parcel)
     else:

@@ -19,7 +19,6 @@ from refunds.errors import RefundError, StepRetryable
 from refunds.models import (
     Answer,
     ApprovalRequest,
-    Assessment,
     Case,
     Level,
     Payment,
@@ -47,16 +46,12 @@ class ApprovalForm(RunInput):
     reason: str = Field(max_length=2000, description="Why? It is kept in the history")
 
 
-async def for_decision(
-    case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level
-) -> Answer:
+async def for_decision(case: Case, approval: ApprovalRequest, level: Level) -> Answer:
     """A person's decision, or none when this level's time is over."""
     answer = await cards.record_approval(case, approval, level)
     if not answer.begun:
         return answer
-    form = ApprovalForm.with_initial_data(
-        description=wording.form_text(approval, assessment, answer.refusals)
-    )
+    form = ApprovalForm.with_initial_data(description=wording.form_text(approval, answer.refusals))
     return await hold(f"approval-{case.round}-{level}-{answer.begun}", form)
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Self
 
 from refunds import deciding, intake, policy, views
 from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
+    abandonment,
+    audit,
     effects,
     history,
     leases,
@@ -17,18 +19,12 @@ from refunds.ledger import (
     waits,
 )
 from refunds.ledger.approvals import Choice
-from refunds.models import (
-    Assessment,
-    Case,
-    Origin,
-    RefundRequest,
-    Rival,
-    State,
-    Value,
-    Verdict,
-)
+from refunds.models import Assessment, Case, RefundRequest, Rival, State, Verdict
+from refunds.origin import Origin
 from refunds.policy_file import Policy
 from refunds.settings import settings
+from refunds.team import AsyncPeople, People
+from refunds.values import Value
 from tasks import books, model, orders, records, risk, runs
 
 # How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
@@ -67,7 +63,9 @@ class Assessed(Value):
 
 
 class AsyncRefunds:
-    """The engine's front door for asyncio programs."""
+    """The engine's front door for asyncio programs; `people` is who may decide."""
+
+    people = AsyncPeople()
 
     async def __aenter__(self) -> Self:
         """Bring the ledger's schema up to date."""
@@ -146,13 +144,14 @@ class AsyncRefunds:
         channel: str = "api",
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
+        link: str | None = None,
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
-        `origin` says more of from where it came than `channel` does; `on_behalf_of` names who is
-        away and whose delegate decides. The door's channel says whether it knows who decides
-        (`verified_channels` of the policy). Raises UnknownRefund or one of the Conflicts, such as
-        DecisionLate, or DigestStale with what changed.
+        `origin` says more of from where it came than `channel` does, which says whether the door
+        knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
+        and whose delegate decides; `link` is the signed link that led here. Raises UnknownRefund
+        or one of the Conflicts, such as DecisionLate, or DigestStale with what changed.
         """
         vote = deciding.vote(
             choice,
@@ -161,6 +160,7 @@ class AsyncRefunds:
             digest=digest,
             origin=origin or Origin.of(channel),
             on_behalf_of=on_behalf_of,
+            link=link,
         )
         try:
             await deciding.decide(refund_id, vote)
@@ -180,11 +180,22 @@ class AsyncRefunds:
             raise BadInput(f"{refund_id} is over: {row['outcome']}")
         deciding.check_person(person or "nobody", reason)
         await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
-        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
-        if open_waits:
-            await self._wake(refund_id)
-        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
-            await runs.launch(refund_id, again=True)
+        await self._set_going(refund_id)
+        return await self.status(refund_id)
+
+    async def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
+        """Give up a refund that is stuck and of which nothing was paid; it ends FAILED.
+
+        Its money is free at once; its run undoes what was done and tells everybody. Returns the
+        status. Raises UnknownRefund, BadInput when it is over, or CannotGiveUp saying why.
+        """
+        if not reason.strip():
+            raise BadInput("giving a refund up needs a reason: it is told to everybody")
+        deciding.check_person(person, reason)
+        await asyncio.to_thread(
+            abandonment.abandon, books.ledger(), refund_id, person.strip(), reason.strip()
+        )
+        await self._set_going(refund_id)
         return await self.status(refund_id)
 
     async def nightly(self, night: date | None = None) -> Status:
@@ -200,6 +211,12 @@ class AsyncRefunds:
     async def history(self, refund_id: str) -> Events:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
         return await asyncio.to_thread(history.read, books.ledger(), refund_id)
+
+    async def audit(self, since: datetime | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield every event of every refund and every change of people, with their digests."""
+        events = audit.export(books.ledger(), since)
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
 
     async def watch(self, refund_id: str) -> AsyncIterator[dict[str, Any]]:
         """Yield events as they happen, until the refund is over. Raises UnknownRefund."""
@@ -220,6 +237,14 @@ class AsyncRefunds:
         except SystemUnavailable:
             return None
 
+    async def _set_going(self, refund_id: str) -> None:
+        """Wake the refund's run, or start another where it is gone."""
+        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
+        if await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id):
+            await self._wake(refund_id)
+        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
+            await runs.launch(refund_id, again=True)
+
     async def _wake(self, refund_id: str) -> None:
         try:
             await runs.wake(refund_id)
@@ -230,6 +255,8 @@ class AsyncRefunds:
 
 class Refunds:
     """The same front door for programs without an event loop."""
+
+    people = People()
 
     def __init__(self) -> None:
         """Open the ledger."""
@@ -269,6 +296,7 @@ class Refunds:
         channel: str = "api",
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
+        link: str | None = None,
     ) -> Status:
         """As `AsyncRefunds.decide`."""
         return asyncio.run(
@@ -281,6 +309,7 @@ class Refunds:
                 channel=channel,
                 origin=origin,
                 on_behalf_of=on_behalf_of,
+                link=link,
             )
         )
 
@@ -288,9 +317,17 @@ class Refunds:
         """As `AsyncRefunds.resume`."""
         return asyncio.run(self._refunds.resume(refund_id, person=person, reason=reason))
 
+    def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
+        """As `AsyncRefunds.abandon`."""
+        return asyncio.run(self._refunds.abandon(refund_id, person=person, reason=reason))
+
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""
         return asyncio.run(self._refunds.history(refund_id))
+
+    def audit(self, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """As `AsyncRefunds.audit`."""
+        return audit.export(books.ledger(), since)
 
     def watch(self, refund_id: str) -> Iterator[dict[str, Any]]:
         """As `AsyncRefunds.watch`."""

@@ -4,10 +4,13 @@ import asyncio
 
 from pydantic import TypeAdapter, ValidationError
 
+from refunds import links
 from refunds.errors import BadInput, DigestStale
 from refunds.ledger import approvals, requests
 from refunds.ledger.approvals import Choice, Standing, Vote
-from refunds.models import Name, Origin, RefundRequest, Sentence
+from refunds.models import RefundRequest
+from refunds.origin import Origin
+from refunds.values import Name, Sentence
 from tasks import books, records
 
 _PERSON: TypeAdapter[str] = TypeAdapter(Name)
@@ -22,8 +25,12 @@ def vote(
     digest: str | None,
     origin: Origin,
     on_behalf_of: str | None,
+    link: str | None,
 ) -> Vote:
-    """A vote as a door may hand it on. Raises BadInput for what the ledger could not keep."""
+    """A vote as a door may hand it on.
+
+    Raises BadInput for what the ledger could not keep, LinkRefused for a link that is not ours.
+    """
     if choice not in ("approve", "reject"):
         raise BadInput(f"a decision is 'approve' or 'reject', not {choice!r}")
     check_person(person, reason)
@@ -37,6 +44,7 @@ def vote(
         reason=reason,
         digest=digest,
         on_behalf_of=on_behalf_of,
+        link=None if link is None else links.read(link, books.ledger().clock()),
         ip=origin.ip,
         user_agent=origin.user_agent,
     )

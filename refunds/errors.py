@@ -10,7 +10,9 @@ RefundError
 │   ├── DecisionConflict      it was decided otherwise, or you said otherwise
 │   ├── DecisionLate          the deadline has passed
 │   ├── DigestStale           what you saw is not what would be paid
-│   └── ApproverRefused       this person may not decide this refund
+│   ├── CannotGiveUp          it is not stuck, or money may have moved
+│   ├── ApproverRefused       this person may not decide this refund
+│   └── LinkRefused           forged, expired, used, or somebody else's
 ├── LedgerRefusal             our own rules said no; nothing was sent
 │   ├── ChargeExhausted       the charge or the items are already spoken for
 │   ├── KeyReused             one key, two different requests: a bug, loudly
@@ -112,8 +114,16 @@ class DigestStale(Conflict):
         return self.message
 
 
+class CannotGiveUp(Conflict):
+    """The refund is not stuck, or its money has moved or may have."""
+
+
 class ApproverRefused(Conflict):
     """This person may not decide this refund."""
+
+
+class LinkRefused(Conflict):
+    """A signed link that leads nowhere: forged, expired, used, or somebody else's."""
 
 
 class LedgerRefusal(RefundError):

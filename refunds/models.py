@@ -1,70 +1,24 @@
 """The values everything else speaks in. Frozen, strict, JSON in and out."""
 
-import unicodedata
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from refunds import money
 from refunds.digests import digest
-
-# Longest customer message any door accepts, in characters. The longest real one in the
-# sample is below 2,000; ten times that leaves room and keeps a run's parameters far below
-# the 512 kB that Prefect's API accepts.
-MAX_MESSAGE_CHARACTERS = 20_000
-
-# What JSON keeps and a person may have typed: the three white-space controls.
-_ALLOWED_CONTROLS = frozenset("\n\r\t")
-
-# What breaks a line or turns its direction, so that a name reads as another one on a card:
-# the line and paragraph separators and the embedding, override and isolate marks of bidi.
-_MISLEADING_IN_A_LINE = frozenset(
-    "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+from refunds.values import (
+    MAX_MESSAGE_CHARACTERS,
+    AmountMinor,
+    Currency,
+    Name,
+    RefundId,
+    Sentence,
+    Value,
+    ZeroOrMoreMinor,
+    one_line,
+    plain_text,
 )
-
-
-def _plain_text(text: str) -> str:
-    for position, character in enumerate(text):
-        kind = unicodedata.category(character)
-        if kind == "Cs" or (kind == "Cc" and character not in _ALLOWED_CONTROLS):
-            raise ValueError(f"control character U+{ord(character):04X} at position {position}")
-    return text
-
-
-def _one_line(text: str) -> str:
-    _plain_text(text)
-    if text.strip() != text or any(c in text for c in _ALLOWED_CONTROLS):
-        raise ValueError("must be one line with no space at either end")
-    for position, character in enumerate(text):
-        if character in _MISLEADING_IN_A_LINE:
-            raise ValueError(f"misleading character U+{ord(character):04X} at position {position}")
-    return text
-
-
-def _currency(code: str) -> str:
-    if not money.is_currency(code):
-        raise ValueError(f"{code!r} is not an ISO 4217 currency code in upper case, such as USD")
-    return code
-
-
-Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
-Sentence = Annotated[str, Field(max_length=2_000), AfterValidator(_plain_text)]
-Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
-AmountMinor = Annotated[int, Field(strict=True, gt=0, le=money.MAX_AMOUNT_MINOR)]
-ZeroOrMoreMinor = Annotated[int, Field(strict=True, ge=0, le=money.MAX_AMOUNT_MINOR)]
-RefundId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Value(BaseModel):
-    """A frozen value; unknown fields are an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def plain(self) -> dict[str, Any]:
-        """The value as JSON types."""
-        return self.model_dump(mode="json")
 
 
 class Kind(StrEnum):
@@ -132,9 +86,9 @@ class RefundRequest(Value):
     refund_to: Name
     reason: Name
     message: Annotated[
-        str, Field(max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(_plain_text)
+        str, Field(max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(plain_text)
     ] = ""
-    requested_by: Annotated[str, Field(max_length=128), AfterValidator(_one_line)] = ""
+    requested_by: Annotated[str, Field(max_length=128), AfterValidator(one_line)] = ""
     goodwill_minor: ZeroOrMoreMinor = 0
 
     @property
@@ -213,16 +167,25 @@ class RiskFeatures(Value):
     other_refunds: int
 
 
+class Proposal(Value):
+    """A smaller amount that an approver proposed, in force in place of what was asked."""
+
+    asked_minor: AmountMinor
+    amount_minor: AmountMinor
+    proposed_by: str
+
+
 class Case(Value):
     """Everything the rules look at: plain facts, loaded once per round.
 
     `round` counts fresh looks at the world: 1 at first, one more whenever what was approved
-    turned out to have changed.
+    turned out to have changed. With a `proposal` the request's amount is the smaller one.
     """
 
     request: RefundRequest
     round: int
     order: Order | None
+    proposal: Proposal | None = None
     after_sales: tuple[AfterSale, ...] = ()
     rivals: tuple[Rival, ...] = ()
 
@@ -230,6 +193,11 @@ class Case(Value):
     def refund_id(self) -> str:
         """The refund this case is about."""
         return self.request.refund_id
+
+    @property
+    def asked_minor(self) -> int:
+        """The amount that was asked at first, in minor units."""
+        return self.proposal.asked_minor if self.proposal else self.request.amount_minor
 
     @property
     def charge(self) -> Charge | None:
@@ -277,23 +245,6 @@ class Assessment(Value):
     opinion: Opinion | None = None
 
 
-class Origin(Value):
-    """From where something was done: the door, and what it knows of the other side."""
-
-    channel: str
-    ip: str = ""
-    user_agent: str = ""
-
-    @classmethod
-    def of(cls, channel: str, ip: str = "", user_agent: str = "") -> Self:
-        """An origin from what a client says of itself: unseen characters go, the rest is cut."""
-        return cls(
-            channel="".join(filter(str.isprintable, channel))[:32],
-            ip="".join(filter(str.isprintable, ip))[:64],
-            user_agent="".join(filter(str.isprintable, user_agent))[:256],
-        )
-
-
 class ApproverRules(Value):
     """Who may answer one question, by the policy under which it was asked.
 
@@ -307,11 +258,28 @@ class ApproverRules(Value):
     proposer_may_approve: bool = False
 
 
+class Level(Value):
+    """One level of the escalation chain in one question: who is asked, and until when.
+
+    `block` names the Prefect notification block its card goes through; empty is the inbox.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
+    audience: Name
+    until: datetime
+    block: str = ""
+
+    def __str__(self) -> str:
+        """Its name, as keys and waits have it."""
+        return self.name
+
+
 class ApprovalRequest(Value):
     """The exact thing a person is asked to approve.
 
     `digest` binds amount, currency, charge, destination, items, evidence and policy version.
-    `escalate_at` is when the next level is asked as well; `deadline` when the question expires.
+    Each of the `levels` is asked in turn, the earlier ones stay asked: `escalate_at` is when the
+    second one is, `deadline` when the question expires.
     """
 
     approval_id: str
@@ -323,6 +291,8 @@ class ApprovalRequest(Value):
     verified_needed: bool
     escalate_at: datetime
     deadline: datetime
+    levels: tuple[Level, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     rules: ApproverRules = ApproverRules()
 
 
@@ -361,19 +331,13 @@ class Seat(Value):
     """What a run found when it asked for its refund.
 
     `is_mine` says whether this run carries it on; if not, `outcome` says how the refund ended,
-    or `held_by` which run has it.
+    or `held_by` which run has it. `given_up` says who gave the refund up and why, if anybody did.
     """
 
     is_mine: bool
+    given_up: str | None = None
     outcome: Outcome | None = None
     held_by: str | None = None
-
-
-class Level(StrEnum):
-    """Who is asked: the team first, its leads when the first deadline passes."""
-
-    TEAM = "team"
-    LEADS = "leads"
 
 
 class Answer(Value):

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from refunds.digests import digest
 from refunds.errors import BadInput
-from refunds.models import Currency, Kind, Name, Sentence, ZeroOrMoreMinor
+from refunds.models import Kind
+from refunds.values import Currency, Name, Sentence, ZeroOrMoreMinor
 
 DEFAULT_POLICY_FILE = Path(__file__).with_name("policy.toml")
 
@@ -59,20 +60,42 @@ class RiskRule(_Section):
     cancelled_percent: Annotated[int, Field(strict=True, ge=0, le=100)]
 
 
-class ApprovalRule(_Section):
-    """Who is asked, and how long the question stands."""
+class LevelRule(BaseModel):
+    """One level of the escalation chain: who is asked, and for how long before the next one is.
 
-    escalate_after_hours: _Hours
-    expire_after_hours: _Hours
-    approvers: Name
-    escalate_to: Name
+    `block` is a Prefect notification block, as type/name, for the level's card.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # It is part of keys, so it is short and plain.
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
+    audience: Name
+    hours: _Hours
+    block: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")] = ""
+
+
+class ApprovalRule(_Section):
+    """Who is asked in turn, and whose word counts."""
+
+    # Nobody waits through more than eight levels.
+    levels: Annotated[tuple[LevelRule, ...], Field(min_length=1, max_length=8)]
     verified_channels: tuple[Name, ...]
+    registered_only: bool = False
 
     @model_validator(mode="after")
-    def _escalation_comes_first(self) -> Self:
-        if self.escalate_after_hours >= self.expire_after_hours:
-            raise ValueError("escalate_after_hours must be smaller than expire_after_hours")
+    def _levels_differ(self) -> Self:
+        names = [level.name for level in self.levels]
+        if len(set(names)) < len(names):
+            raise ValueError("each of the levels needs a name of its own")
         return self
+
+
+class PartialRule(_Section):
+    """Whether an approver may propose a smaller amount, and then be among those who approve it."""
+
+    allowed: bool
+    proposer_may_approve: bool
 
 
 class PatienceRule(_Section):
@@ -94,9 +117,13 @@ class Policy(BaseModel):
     approve_without_a_person: Limits
     two_people_from: Limits
     verified_approver_from: Limits
+    approver_up_to: Limits = Limits(why="Nobody has a limit by default.", amounts_minor={})
     goodwill: Limits
     risk: RiskRule
     approval: ApprovalRule
+    partial: PartialRule = PartialRule(
+        why="Only where the policy says so.", allowed=False, proposer_may_approve=False
+    )
     patience: PatienceRule
 
     @property

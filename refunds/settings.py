@@ -60,6 +60,9 @@ class Settings(BaseSettings):
 
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
+    # Signs the links in cards: the newest first, then those whose links are still on their way.
+    # Empty is a secret that the embedded stack makes for itself.
+    link_secret: SecretStr = SecretStr("")
     # What lets us in: a bearer token, for Zendesk `user/token:token`, for a webhook what signs it.
     crm_key: SecretStr = SecretStr("")
     coupons_key: SecretStr = SecretStr("")

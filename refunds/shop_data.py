@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from refunds.intake import read_records
-from refunds.models import AmountMinor, Currency, Name, Value, ZeroOrMoreMinor
+from refunds.values import AmountMinor, Currency, Name, Value, ZeroOrMoreMinor
 
 # Printable ASCII without spaces covers all ids in use and keeps them safe in addresses.
 ShopId = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]

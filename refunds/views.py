@@ -4,6 +4,8 @@ from typing import Any
 
 from refunds.ledger import Ledger, approvals, effects, requests, waits
 
+_DECISION = ("person", "for_person", "decision", "reason", "channel", "verified")
+
 
 def summary(row: dict[str, Any]) -> dict[str, Any]:
     """One line of a list: id, state, outcome, verdict, amount in minor units."""
@@ -42,11 +44,14 @@ def _approval(standing: approvals.Standing) -> dict[str, Any]:
         "digest": standing.digest,
         "needed": standing.people_needed,
         "verified_needed": standing.verified_needed,
+        "round": standing.round,
+        "level": standing.level,
+        "levels": [level.plain() for level in standing.levels],
         "escalate_at": standing.escalate_at.isoformat(),
         "deadline": standing.deadline.isoformat(),
         "decisions": [
             {
-                **{k: d[k] for k in ("person", "decision", "reason", "channel", "verified")},
+                **{k: d[k] for k in _DECISION},
                 "at": d["decided_at"].isoformat(),
             }
             for d in standing.decisions

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from refunds import money
-from refunds.models import ApprovalRequest, Assessment, Case, Outcome
+from refunds.models import ApprovalRequest, Case, Level, Outcome
 
 # Enough of a customer's message to judge by on a card; the whole of it is in the history.
 _QUOTED_CHARACTERS = 1_500
@@ -68,9 +68,9 @@ def facts_markdown(facts: dict[str, Any], reasons: list[dict[str, Any]], digest:
     return "\n\n".join(parts)
 
 
-def form_text(approval: ApprovalRequest, assessment: Assessment, refusals: tuple[str, ...]) -> str:
+def form_text(approval: ApprovalRequest, refusals: tuple[str, ...]) -> str:
     """What stands above the Resume form: every fact that is bound, and answers not taken."""
-    reasons = [reason.plain() for reason in assessment.reasons]
+    reasons = [reason.plain() for reason in approval.reasons]
     notes = [f"**Not taken:** {escaped(refusal)}" for refusal in refusals]
     if approval.people_needed > 1:
         notes.append(f"{approval.people_needed} different people have to approve.")
@@ -90,11 +90,17 @@ def run_name(case: Case) -> str:
     return f"{request.refund_id} · {money.show(request.amount_minor, request.currency)} · approve?"
 
 
-def card_subject(case: Case, level: str) -> str:
-    """The subject of an approval card."""
-    amount = money.show(case.request.amount_minor, case.request.currency)
-    urgent = "" if level == "team" else "Escalated: "
-    return f"{urgent}approve {amount} for {case.refund_id}?"
+def card(approval: ApprovalRequest, level: Level) -> dict[str, str]:
+    """Subject and body of the card for one level."""
+    facts = approval.facts
+    amount = money.show(facts["amount_minor"], facts["currency"])
+    urgent = "" if level == approval.levels[0] else "Escalated: "
+    reasons = [reason.plain() for reason in approval.reasons]
+    return {
+        "subject": f"{urgent}approve {amount} for {approval.refund_id}?",
+        "body": facts_markdown(facts, reasons, approval.digest)
+        + f"\n\nAnswer by {approval.deadline:%Y-%m-%d %H:%M} UTC.",
+    }
 
 
 def customer_notice(case: Case, outcome: Outcome) -> tuple[str, str]:

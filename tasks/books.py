@@ -8,7 +8,7 @@ from prefect_sqlalchemy import SqlAlchemyConnector
 
 from refunds import policy_file
 from refunds.errors import BadInput, StaleRunner
-from refunds.ledger import Ledger, connector, engine_of
+from refunds.ledger import Ledger, Page, connector, engine_of, journal
 from refunds.ledger.policies import remember
 from refunds.names import LEDGER_BLOCK, SHOP_BLOCK
 from refunds.policy_file import Policy
@@ -16,6 +16,9 @@ from refunds.settings import settings
 
 # The fencing number this process holds for each refund it runs.
 _fences: dict[str, int] = {}
+
+# The digests of what the history of each of them holds already.
+_known: dict[str, set[str]] = {}
 
 
 @lru_cache(maxsize=4)
@@ -55,11 +58,18 @@ def policy() -> Policy:
 def hold(refund_id: str, fence: int) -> None:
     """Remember the fence that this process was given for a refund."""
     _fences[refund_id] = fence
+    _known.pop(refund_id, None)
 
 
 def let_go(refund_id: str) -> None:
     """Forget the fence; writing as the runner is over."""
     _fences.pop(refund_id, None)
+    _known.pop(refund_id, None)
+
+
+def holds(refund_id: str) -> bool:
+    """Whether this process was given a fence for a refund and did not let go."""
+    return refund_id in _fences
 
 
 def fence(refund_id: str) -> int:
@@ -68,3 +78,15 @@ def fence(refund_id: str) -> int:
         return _fences[refund_id]
     except KeyError:
         raise StaleRunner(f"this process does not run {refund_id}") from None
+
+
+def known_values(page: Page) -> set[str]:
+    """The digests of what a refund's history holds; read once by each runner."""
+    found = _known.get(page.refund_id)
+    return journal.known_values(page) if found is None else found
+
+
+def keep_known_values(refund_id: str, known: set[str]) -> None:
+    """Remember them, once what holds them is committed."""
+    if refund_id in _fences:
+        _known[refund_id] = known

@@ -1,16 +1,16 @@
 """Approval cards go out; answers given in the Prefect UI come in. The ledger decides."""
 
+from datetime import datetime
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
 
 from refunds import wording
 from refunds.errors import Conflict
 from refunds.ledger import approvals
 from refunds.ledger.approvals import Vote
-from refunds.models import Answer, ApprovalRequest, Assessment, Case, Decision, Level, Receipt
+from refunds.models import Answer, ApprovalRequest, Case, Decision, Level, Receipt
 from refunds.settings import settings
 from tasks import books, runs, steps
 from tasks.effect import Action, perform
@@ -28,11 +28,10 @@ from tasks.records import begin_wait
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
-async def send_card(
-    case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level
-) -> Receipt:
+@steps.journaled
+async def send_card(case: Case, approval: ApprovalRequest, level: Level) -> Receipt:  # noqa: ARG001 - the case and its round are the key
     """Tell the approvers of one level what they are asked, with a link to the place to answer."""
-    return receipt(await perform(card(case, assessment, approval, level)))
+    return receipt(await perform(card(approval, level)))
 
 
 @task(
@@ -42,6 +41,7 @@ async def send_card(
     persist_result=False,
     timeout_seconds=60,
 )
+@steps.journaled
 async def record_approval(case: Case, approval: ApprovalRequest, level: Level) -> Answer:
     """What the ledger says of the question, after answers from the Prefect UI were handed to it.
 
@@ -50,17 +50,33 @@ async def record_approval(case: Case, approval: ApprovalRequest, level: Level) -
     ledger, refund_id = books.ledger(), case.refund_id
     refusals = tuple([text async for text in _hand_in_answers(case)])
     approvals.expire(ledger, refund_id)
-    due_at = approval.escalate_at if level is Level.TEAM else approval.deadline
     settled = _settled(case)
     if settled is not None:
         return settled
-    if ledger.clock() >= due_at:
+    until = _until(case, level)
+    if ledger.clock() >= until:
         return Answer(decision=None)
-    await runs.label(wording.run_name(case), ("approval", level))
-    standstill = begin_wait(refund_id, f"approval-{case.round}-{level}", "person", due_at)
+    if level != approval.levels[0]:
+        approvals.escalate(ledger, refund_id, case.round, level.name, books.fence(refund_id))
+    await runs.label(wording.run_name(case), ("approval", level.name))
+    waiting = Answer(decision=None, refusals=refusals)
+    standstill = begin_wait(
+        refund_id,
+        f"approval-{case.round}-{level}",
+        "person",
+        until,
+        output=lambda standstill: waiting.model_copy(update={"begun": standstill.begun}),
+    )
     if standstill.begun:
-        return Answer(decision=None, begun=standstill.begun, refusals=refusals)
+        return waiting.model_copy(update={"begun": standstill.begun})
     return _settled(case) or Answer(decision=None)
+
+
+def _until(case: Case, level: Level) -> datetime:
+    """When this level's time is over, by the ledger's word: a deadline may have been moved."""
+    asked = approvals.asked(books.ledger(), case.refund_id, case.round)
+    now = {} if asked is None else {found.name: found.until for found in asked.levels}
+    return now.get(level.name, level.until)
 
 
 def _settled(case: Case) -> Answer | None:
@@ -94,25 +110,21 @@ async def _hand_in_answers(case: Case) -> Any:
             yield str(refusal)
 
 
-def card(case: Case, assessment: Assessment, approval: ApprovalRequest, level: Level) -> Action:
-    """The card for the approvers of one level."""
-    rule = books.policy().approval
-    to = rule.approvers if level is Level.TEAM else rule.escalate_to
-    reasons = [reason.plain() for reason in assessment.reasons]
+def card(approval: ApprovalRequest, level: Level) -> Action:
+    """The card for the approvers of one level: a function of the question as it was put."""
     return creation(
-        case.refund_id,
+        approval.refund_id,
         "send_card",
         "notices",
         "messages",
-        {
-            "refund_id": case.refund_id,
-            "audience": "approver",
-            "to": to,
-            "subject": wording.card_subject(case, level),
-            "body": wording.facts_markdown(approval.facts, reasons, approval.digest)
-            + f"\n\nAnswer by {approval.deadline:%Y-%m-%d %H:%M} UTC.",
-            "link": f"{settings().prefect_url}/v2/runs/flow-run/{flow_run.id}",
-        },
+        {"refund_id": approval.refund_id, "audience": "approver", "to": level.audience},
+        words=wording.card(approval, level),
+        address={"link": review_page(approval.refund_id)},
         id_field="message_id",
-        attempt=f"{case.round}:{level}",
+        attempt=f"{approval.round}:{level}",
     )
+
+
+def review_page(refund_id: str) -> str:
+    """Where a person answers: found by the refund, whichever run carries it on."""
+    return f"{settings().service_url}/refunds/{refund_id}/review"

@@ -1,11 +1,12 @@
 """Coupons: a word of apology, and taking it back."""
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from refunds.models import Case, Receipt
 from tasks import steps
-from tasks.effect import Action, perform
-from tasks.json_systems import creation, receipt, undoing
+from tasks.effect import Action, found, perform
+from tasks.json_systems import creation, receipt, receipt_of, undoing
 from tasks.systems.contract import Undoing
 
 
@@ -19,6 +20,7 @@ from tasks.systems.contract import Undoing
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def issue_coupon(case: Case) -> Receipt:
     """Give the goodwill coupon that was asked for with the refund."""
     return receipt(await perform(coupon(case)))
@@ -34,10 +36,26 @@ async def issue_coupon(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
     what = (case.refund_id, "void_coupon", "coupons", "coupons", coupon.reference)
     return receipt(await perform(undoing(Undoing(*what, verb="void", done="void"))))
+
+
+@task(
+    name="find_coupon",
+    # Asked anew by every run, and asking is harmless.
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def find_coupon(case: Case) -> Receipt | None:
+    """The coupon of a refund that is given up, if it was issued."""
+    return receipt_of(await found(coupon(case)))
 
 
 def coupon(case: Case) -> Action:

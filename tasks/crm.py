@@ -19,6 +19,7 @@ from tasks.records import enter_syncing
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def sync_crm(case: Case, outcome: Outcome, why: str) -> Receipt:
     """Write the refund's ending to the customer's file."""
     enter_syncing(case.refund_id)

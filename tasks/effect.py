@@ -23,6 +23,11 @@ def done(_response: dict[str, Any]) -> str:
     return "succeeded"
 
 
+async def cannot_ask(_key: str) -> dict[str, Any] | None:
+    """Nobody can be asked: it is sent again, and the receiver tells it by its key."""
+    return None
+
+
 @dataclass(frozen=True)
 class Action:
     """One effect on one system, before it is done.
@@ -95,6 +100,24 @@ async def _performed(action: Action) -> effects.Effect:
         await _record(refund_id, key, "refused", detail=error.detail)
         raise
     return await _record(refund_id, key, action.judge(response), response=response)
+
+
+async def found(action: Action) -> effects.Effect | None:
+    """The effect when it was done, by the ledger's word or else the system's; nothing is sent.
+
+    Raises StepUnknown or SystemUnavailable when the system cannot be asked.
+    """
+    known = await asyncio.to_thread(effects.read, books.ledger(), action.key)
+    if known is None or known.state == "refused":
+        return None
+    if known.is_final:
+        return known
+    if action.ask is cannot_ask:
+        raise StepUnknown(action.system, "it may have acted, and cannot be asked")
+    answer = await _asked(action.ask, action.key)
+    if answer is None:
+        return None
+    return await _record(action.refund_id, action.key, action.judge(answer), response=answer)
 
 
 async def _asked(ask: Ask, key: str) -> dict[str, Any] | None:

@@ -1,11 +1,12 @@
 """Logistics: stop what has not left yet, or have it sent back."""
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from refunds.models import Case, Receipt
+from refunds.models import Case, Kind, Receipt
 from tasks import steps
-from tasks.effect import Action, perform
-from tasks.json_systems import creation, receipt, undoing
+from tasks.effect import Action, found, perform
+from tasks.json_systems import creation, receipt, receipt_of, undoing
 from tasks.systems.contract import Undoing
 
 
@@ -19,6 +20,7 @@ from tasks.systems.contract import Undoing
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def hold_shipment(case: Case) -> Receipt:
     """Keep a cancelled order in the warehouse."""
     return receipt(await perform(shipment_hold(case)))
@@ -34,6 +36,7 @@ async def hold_shipment(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
     what = (case.refund_id, "release_shipment", "logistics", "holds", hold.reference)
@@ -50,6 +53,7 @@ async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def create_return_label(case: Case) -> Receipt:
     """Let the customer send the items back."""
     return receipt(await perform(return_label(case)))
@@ -65,10 +69,27 @@ async def create_return_label(case: Case) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
     what = (case.refund_id, "cancel_return_label", "logistics", "labels", label.reference)
     return receipt(await perform(undoing(Undoing(*what, verb="cancel", done="cancelled"))))
+
+
+@task(
+    name="find_parcel",
+    # Asked anew by every run, and asking is harmless.
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=4,
+    retry_delay_seconds=[1, 2, 5, 10],
+    retry_condition_fn=steps.may_retry,
+    timeout_seconds=90,
+)
+async def find_parcel(case: Case) -> Receipt | None:
+    """What was done to the parcel of a refund that is given up: its hold or its label, if any."""
+    action = shipment_hold(case) if case.request.kind is Kind.CANCEL else return_label(case)
+    return receipt_of(await found(action))
 
 
 def shipment_hold(case: Case) -> Action:

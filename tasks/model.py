@@ -13,6 +13,7 @@ from tasks import steps
     # No answer is an answer: the rules decide without it.
     timeout_seconds=60,
 )
+@steps.journaled
 async def ask_opinion(case: Case, risk: RiskFeatures) -> Opinion | None:
     """The opinion on a case, or None when nobody was asked: no model is configured yet."""
     return opinion_by_rules(case, risk)

@@ -19,6 +19,7 @@ from tasks.json_systems import creation, receipt
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
     """Tell the customer."""
     return receipt(await perform(customer_notice(case, outcome)))
@@ -34,6 +35,7 @@ async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def notify_service(case: Case, outcome: Outcome, why: str) -> Receipt:
     """Tell customer service, who the customer will ask."""
     return receipt(await perform(service_notice(case, outcome, why)))

@@ -40,6 +40,7 @@ _AFTER_SALES = sa.text(
     retry_condition_fn=steps.may_retry,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_order(request: RefundRequest, round_number: int) -> Case:
     """The order with its charges as the ledger knows them, and who else asks for it."""
     return read_case(request, round_number)
@@ -55,6 +56,7 @@ async def load_order(request: RefundRequest, round_number: int) -> Case:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_after_sale(case: Case) -> Case:
     """The case with the earlier after-sale records of its order."""
     return with_after_sales(case)

@@ -36,6 +36,7 @@ from tasks.records import begin_wait, hand_to_a_person
     # Three calls of at most 20 seconds each: ask, send, and one pause the gateway asks for.
     timeout_seconds=90,
 )
+@steps.journaled
 async def issue_refund(case: Case) -> Payment:
     """Pay, once. Returns what the gateway says: succeeded, pending or failed for good.
 
@@ -70,6 +71,7 @@ async def issue_refund(case: Case) -> Payment:
     persist_result=False,
     timeout_seconds=60,
 )
+@steps.journaled
 async def await_settlement(case: Case) -> Payment | Standstill:
     """What the ledger knows of a pending payment: its ending, or a wait for the gateway's word."""
     ledger, refund_id = books.ledger(), case.refund_id

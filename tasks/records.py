@@ -1,5 +1,6 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from refunds import wording
+from refunds import asking, wording
 from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
 from refunds.ledger import approvals, charges, history, leases, outages, requests, waits
@@ -47,6 +48,7 @@ _NAMED = 20
     retry_condition_fn=steps.may_retry,
     timeout_seconds=30,
 )
+@steps.journaled
 async def open_refund(request: RefundRequest) -> Seat:
     """Take the refund's lease for this run, entering the request if nobody has yet.
 
@@ -59,7 +61,12 @@ async def open_refund(request: RefundRequest) -> Seat:
     lease = leases.take(books.ledger(), request.refund_id, str(flow_run.id))
     if lease.fence is not None:
         books.hold(request.refund_id, lease.fence)
-    return Seat(is_mine=lease.fence is not None, outcome=lease.outcome, held_by=lease.held_by)
+    return Seat(
+        is_mine=lease.fence is not None,
+        outcome=lease.outcome,
+        held_by=lease.held_by,
+        given_up=lease.given_up,
+    )
 
 
 def check_against_shop(wanted: list[RefundRequest]) -> None:
@@ -84,6 +91,7 @@ def check_against_shop(wanted: list[RefundRequest]) -> None:
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_policy(case: Case) -> Policy:  # noqa: ARG001 - the case and its round are the key
     """The policy in force when this round began. Raises NeedsAttention when it is not readable."""
     try:
@@ -98,6 +106,7 @@ async def load_policy(case: Case) -> Policy:  # noqa: ARG001 - the case and its 
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
     """Write the verdict and its reasons to the ledger, and the facts to the run's page."""
     refund_id = case.refund_id
@@ -117,6 +126,7 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
         page.change(verdict=str(assessment.verdict), reasons=reasons)
         if assessment.verdict is Verdict.APPROVE:
             page.enter(State.APPROVED)
+        steps.close(page, None)
     facts = bound_facts(case, assessment.opinion, assessment.policy_version)
     await acreate_markdown_artifact(
         key="refund-facts",
@@ -132,28 +142,17 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def request_approval(case: Case, assessment: Assessment, policy: Policy) -> ApprovalRequest:
-    """Commit the question to be put to a person, bound to the digest of its facts."""
-    ledger, request = books.ledger(), case.request
-    asked = approvals.standing(ledger, case.refund_id, case.round)
-    now = ledger.clock()
-    facts = bound_facts(case, assessment.opinion, assessment.policy_version)
-    approval = ApprovalRequest(
-        approval_id=key_of(case.refund_id, "approval", case.round),
-        refund_id=case.refund_id,
-        round=case.round,
-        digest=binding_digest(facts),
-        facts=facts,
-        people_needed=policy.people_needed(request.amount_minor, request.currency),
-        verified_needed=policy.verified_needed(request.amount_minor, request.currency),
-        escalate_at=asked.escalate_at
-        if asked
-        else now + timedelta(hours=policy.approval.escalate_after_hours),
-        deadline=asked.deadline
-        if asked
-        else now + timedelta(hours=policy.approval.expire_after_hours),
-    )
-    approvals.open_approval(ledger, approval, request.requester, books.fence(case.refund_id))
+    """Commit the question to be put to a person, bound to the digest of its facts.
+
+    A question that was put already stays as it was: cards and decisions rest on it.
+    """
+    ledger = books.ledger()
+    asked = approvals.asked(ledger, case.refund_id, case.round)
+    approval = asked or asking.question(case, assessment, policy, ledger.clock())
+    fence = books.fence(case.refund_id)
+    approvals.open_approval(ledger, approval, case.request.requester, fence)
     return approval
 
 
@@ -167,6 +166,7 @@ async def request_approval(case: Case, assessment: Assessment, policy: Policy) -
     retry_condition_fn=steps.may_retry,
     timeout_seconds=30,
 )
+@steps.journaled
 async def reserve_money(case: Case, assessment: Assessment) -> bool:
     """Look at the world once more, then set the money aside.
 
@@ -195,8 +195,11 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
 
 
 def what_changed(case: Case, assessment: Assessment) -> str | None:
-    """What is different now from what was assessed, or None. Raises SystemUnavailable."""
+    """What is different now from what was approved, or None. Raises SystemUnavailable."""
+    asked = approvals.asked(books.ledger(), case.refund_id, case.round)
     then = bound_facts(case, assessment.opinion, assessment.policy_version)
+    if asked is not None:
+        then = asked.facts
     changes = changes_since(then, case.request, case.round)
     return because_of(changes) if changes else None
 
@@ -221,6 +224,7 @@ def because_of(changes: tuple[Change, ...]) -> str:
     persist_result=True,
     timeout_seconds=30,
 )
+@steps.journaled
 async def write_audit(case: Case, outcome: Outcome, why: str) -> Outcome:
     """Close the refund's books: outcome, reason, and the lease given back."""
     ledger, refund_id = books.ledger(), case.refund_id
@@ -229,6 +233,7 @@ async def write_audit(case: Case, outcome: Outcome, why: str) -> Outcome:
             page.append("refund.concluded", {"outcome": str(outcome), "why": why})
             page.enter(State.COMPLETED)
             page.change(outcome=str(outcome), completed_at=page.now, attention=None)
+        steps.close(page, outcome)
         page.change(lease_holder=None, lease_expires_at=None)
     books.let_go(refund_id)
     return outcome
@@ -246,6 +251,7 @@ def enter_syncing(refund_id: str) -> None:
     persist_result=False,
     timeout_seconds=30,
 )
+@steps.journaled
 async def note_outage(request: RefundRequest, system: str, detail: str) -> Standstill:
     """Decide when to try again; when patience is over, hand the refund to a person.
 
@@ -269,6 +275,7 @@ async def note_outage(request: RefundRequest, system: str, detail: str) -> Stand
     persist_result=False,
     timeout_seconds=30,
 )
+@steps.journaled
 async def note_attention(request: RefundRequest, why: str) -> Standstill:
     """Hand the refund to a person: it waits until somebody resumes it."""
     return hand_to_a_person(request.refund_id, why)
@@ -286,9 +293,14 @@ def hand_to_a_person(refund_id: str, why: str) -> Standstill:
 
 
 def begin_wait(
-    refund_id: str, name: str, reason: waits.WaitReason, due_at: datetime | None
+    refund_id: str,
+    name: str,
+    reason: waits.WaitReason,
+    due_at: datetime | None,
+    *,
+    output: Callable[[Standstill], Any] = lambda standstill: standstill,
 ) -> Standstill:
-    """Open a wait; with it the lease is given back."""
+    """Open a wait; with it the lease is given back and the running step ends with its `output`."""
     begun = waits.open_wait(
         books.ledger(),
         refund_id,
@@ -297,6 +309,7 @@ def begin_wait(
         run_id=str(flow_run.id),
         fence=books.fence(refund_id),
         due_at=due_at,
+        closing=lambda page, begun: steps.close(page, output(Standstill(name=name, begun=begun))),
     )
     if begun:
         books.let_go(refund_id)

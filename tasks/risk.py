@@ -24,6 +24,7 @@ _FEATURES = sa.text(
     retry_condition_fn=steps.may_retry,
     timeout_seconds=30,
 )
+@steps.journaled
 async def load_risk(case: Case) -> RiskFeatures:
     """The customer's features, from the shop's history and from our own ledger."""
     return read_risk(case)

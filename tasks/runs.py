@@ -133,12 +133,14 @@ async def wake(refund_id: str) -> bool:
             if run.state is None or run.state.is_final():
                 await launch(refund_id, again=True)
                 return True
-            if run.state.type is not StateType.PAUSED:
+            # A deployed run is rescheduled; one that holds its process is let go on, from whatever
+            # state it was put into: no worker would take it from there.
+            if run.deployment_id is None:
+                await client.set_flow_run_state(run.id, Running(), force=True)
+            elif run.state.type is StateType.PAUSED:
+                await client.set_flow_run_state(run.id, _resuming(books.ledger().clock()))
+            else:
                 return False
-            # A deployed run is rescheduled; one that holds its process is let go on.
-            waits_for_worker = run.state.state_details.pause_reschedule
-            state: State[Any] = _resuming(books.ledger().clock()) if waits_for_worker else Running()
-            await client.set_flow_run_state(run.id, state)
     except ObjectNotFound:
         await launch(refund_id, again=True)
     except httpx.HTTPError as error:

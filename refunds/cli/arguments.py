@@ -8,7 +8,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from refunds.errors import BadInput, UnknownRefund
-from refunds.models import Name, RefundId, Sentence
+from refunds.values import Name, RefundId, Sentence
 
 File = Annotated[str, typer.Argument(metavar="FILE.jsonl", help='"-" reads standard input.')]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The refund's id.")]

@@ -1,4 +1,4 @@
-"""`refunds decide`, `resume` and `nightly`: what a person sets in motion."""
+"""`refunds decide`, `resume`, `abandon` and `nightly`: what a person sets in motion."""
 
 import asyncio
 from datetime import date
@@ -31,6 +31,10 @@ def decide(  # noqa: PLR0917 - typer makes an option of each
         str | None,
         typer.Option(metavar="D", help="Of what you saw; refused when that has changed."),
     ] = None,
+    on_behalf_of: Annotated[
+        str | None,
+        typer.Option("--for", metavar="PERSON", help="Who is away and whose delegate decides."),
+    ] = None,
     as_json: output.AsJson = False,
 ) -> None:
     """Approve or reject a refund that waits for a person."""
@@ -42,7 +46,13 @@ def decide(  # noqa: PLR0917 - typer makes an option of each
     async def run() -> dict[str, Any]:
         async with AsyncRefunds() as refunds:
             return await refunds.decide(
-                known_id, choice.value, person=name, reason=why, digest=digest, channel="cli"
+                known_id,
+                choice.value,
+                person=name,
+                reason=why,
+                digest=digest,
+                channel="cli",
+                on_behalf_of=on_behalf_of,
             )
 
     looking.show_status(asyncio.run(run()), as_json=as_json)
@@ -64,6 +74,25 @@ def resume(
     async def run() -> dict[str, Any]:
         async with AsyncRefunds() as refunds:
             return await refunds.resume(known_id, person=name, reason=why)
+
+    looking.show_status(asyncio.run(run()), as_json=as_json)
+
+
+def abandon(
+    refund_id: arguments.Id,
+    person: Annotated[str, typer.Option("--as", metavar="PERSON", help="Who gives it up.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; everybody is told.")],
+    as_json: output.AsJson = False,
+) -> None:
+    """Give up a refund that is stuck and unpaid: undo what was done, and end it FAILED."""
+    known_id, name = arguments.refund_id(refund_id), arguments.person(person)
+    why = arguments.sentence(reason)
+    environment.prepare()
+    from refunds.api import AsyncRefunds
+
+    async def run() -> dict[str, Any]:
+        async with AsyncRefunds() as refunds:
+            return await refunds.abandon(known_id, person=name, reason=why)
 
     looking.show_status(asyncio.run(run()), as_json=as_json)
 

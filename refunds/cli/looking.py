@@ -133,10 +133,15 @@ def _approval(approval: dict[str, Any] | None) -> list[tuple[str, object]]:
         ),
         ("digest", approval["digest"]),
         *(
-            ("", f"- {d['person']}: {d['decision']} ({d['channel']}) {d['reason']}".rstrip())
+            ("", f"- {_who(d)}: {d['decision']} ({d['channel']}) {d['reason']}".rstrip())
             for d in approval["decisions"]
         ),
     ]
+
+
+def _who(decision: dict[str, Any]) -> str:
+    principal = decision["for_person"]
+    return f"{decision['person']} for {principal}" if principal else str(decision["person"])
 
 
 def _amount(row: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from refunds.cli import checks, decisions, looking, requests, stack
+from refunds.cli import audit, checks, decisions, looking, people, requests, stack
 from refunds.cli.failures import expected
 
 
@@ -43,9 +43,12 @@ program.command("show")(looking.show)
 program.command("history")(looking.history)
 program.command("decide")(decisions.decide)
 program.command("resume")(decisions.resume)
+program.command("abandon")(decisions.abandon)
 program.command("nightly")(decisions.nightly)
 program.command("verify")(checks.verify)
 program.command("doctor")(checks.doctor)
+program.add_typer(people.program, name="people")
+program.add_typer(audit.program, name="audit")
 
 
 @program.callback()

@@ -8,7 +8,7 @@ import typer
 
 from refunds.cli import arguments, environment, output
 from refunds.errors import BadInput, RefundError
-from refunds.models import Value
+from refunds.values import Value
 
 if TYPE_CHECKING:
     import httpx

@@ -1,7 +1,7 @@
 """What a check finds."""
 
 from refunds.errors import RefundError
-from refunds.models import Value
+from refunds.values import Value
 
 
 class Finding(Value):

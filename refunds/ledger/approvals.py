@@ -6,9 +6,10 @@ import sqlalchemy as sa
 
 from refunds.authority import folded, same_person
 from refunds.errors import NothingToDecide
-from refunds.ledger import questions, schema, voting, waits
+from refunds.ledger import questions, schema, spent_links, voting, waits
 from refunds.ledger.book import Ledger, Page
-from refunds.ledger.questions import OPEN, SUPERSEDED, Standing
+from refunds.ledger.inbox import Filters, Waiting, count_waiting, waiting_for
+from refunds.ledger.questions import OPEN, SUPERSEDED, URGENT, Standing
 from refunds.ledger.voting import MEANING, Choice, Ruling, Vote
 from refunds.models import ApprovalRequest, Decision, State
 
@@ -16,15 +17,21 @@ __all__ = [
     "OPEN",
     "SUPERSEDED",
     "Choice",
+    "Filters",
     "Standing",
     "Vote",
+    "Waiting",
+    "asked",
+    "count_waiting",
     "decide",
+    "escalate",
     "expire",
     "open_approval",
     "refuse",
     "same_person",
     "standing",
     "supersede",
+    "waiting_for",
 ]
 
 
@@ -46,13 +53,38 @@ def open_approval(ledger: Ledger, request: ApprovalRequest, requested_by: str, f
                     escalate_at=request.escalate_at,
                     deadline=request.deadline,
                     opened_at=page.now,
+                    reasons=[reason.plain() for reason in request.reasons],
+                    levels=[level.plain() for level in request.levels],
+                    level=str(request.levels[0]) if request.levels else "",
+                    audiences="".join(f"|{level.audience}|" for level in request.levels),
                     rules=request.rules.plain(),
+                    limit_minor=request.rules.limit_minor,
                     requester_key=folded(requested_by),
                     customer_key=folded(page.row["customer_id"]),
                 )
             )
             page.append("approval.requested", request.plain())
         page.enter(State.AWAITING_APPROVAL)
+
+
+def asked(ledger: Ledger, refund_id: str, round_number: int) -> ApprovalRequest | None:
+    """The question of a round exactly as it was asked, or None when it never was."""
+    found = standing(ledger, refund_id, round_number)
+    return None if found is None else found.request(refund_id)
+
+
+def escalate(ledger: Ledger, refund_id: str, round_number: int, level: str, fence: int) -> None:
+    """The question has gone up to a level: from now on it is urgent. Again changes nothing."""
+    with ledger.page(refund_id, fence) as page:
+        current = questions.read(page.connection, refund_id, round_number)
+        if current is None or current.status != OPEN or current.level in ("", level):
+            return
+        page.append("approval.escalated", {"approval_id": current.approval_id, "level": level})
+        page.connection.execute(
+            schema.approvals.update()
+            .where(schema.approvals.c.approval_id == current.approval_id)
+            .values(level=level, priority=URGENT)
+        )
 
 
 def standing(ledger: Ledger, refund_id: str, round_number: int | None = None) -> Standing | None:
@@ -102,11 +134,15 @@ def supersede(ledger: Ledger, refund_id: str, approval_id: str, why: str) -> Non
     """The facts changed: this approval counts no more, and the next round is due."""
     with ledger.page(refund_id) as page:
         current = questions.read(page.connection, refund_id)
-        if current is None or current.approval_id != approval_id:
-            return
-        if current.status not in (SUPERSEDED, str(Decision.EXPIRED), str(Decision.REJECTED)):
-            page.append("approval.superseded", {"approval_id": approval_id, "why": why})
-            _close(page, approval_id, SUPERSEDED)
+        if current is not None and current.approval_id == approval_id:
+            withdraw(page, current, why)
+
+
+def withdraw(page: Page, current: Standing, why: str) -> None:
+    """Take the question back, unless it ended without an approval."""
+    if current.status not in (SUPERSEDED, str(Decision.EXPIRED), str(Decision.REJECTED)):
+        page.append("approval.superseded", {"approval_id": current.approval_id, "why": why})
+        _close(page, current.approval_id, SUPERSEDED)
 
 
 def _note_refusal(page: Page, current: Standing | None, vote: Vote, why: str) -> None:
@@ -143,6 +179,8 @@ def _store(page: Page, current: Standing, vote: Vote, ruling: Ruling) -> None:
     page.connection.execute(
         schema.decisions.insert().values(**entry, decided_at=page.now, person_key=folded(person))
     )
+    if vote.link is not None:
+        spent_links.spend(page, vote.link)
     # What was seen is kept beside what was asked: a door that shows nothing sends no digest.
     told = {"digest": current.digest, "seen": vote.digest, "policy_version": current.policy_version}
     page.append("decision.recorded", {**entry, **told})

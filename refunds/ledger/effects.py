@@ -199,6 +199,19 @@ def reopen_refused(ledger: Ledger, refund_id: str) -> int:
         return int(reopened)
 
 
+def refuse_blocked(page: Page) -> None:
+    """A payment that the gateway would not make is now never to be made."""
+    row, detail = schema.effects.c, "given up by a person"
+    blocked = page.connection.execute(
+        sa.select(row.key).where(
+            row.refund_id == page.refund_id, row.step == PAYMENT_STEP, row.state == "blocked"
+        )
+    ).scalar()
+    if blocked is not None:
+        _update(page, blocked, state="refused", detail=detail)
+        page.append("effect.refused", {"key": blocked, "response": None, "detail": detail})
+
+
 def payment_came_back(ledger: Ledger, refund_id: str, detail: str) -> None:
     """The gateway reports a paid refund as failed: book it and hand it to a person."""
     with ledger.page(refund_id) as page:

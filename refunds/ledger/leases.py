@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
+from refunds.code_version import code_version
 from refunds.ledger import schema, waits
 from refunds.ledger.book import LEASE_SECONDS, Ledger, Page
 from refunds.models import Outcome, State
@@ -19,12 +20,13 @@ class Lease:
     """What a run found when it asked for the refund.
 
     `fence` is its number when the refund is its own, None when it is not; then `outcome` says
-    how the refund ended, or `held_by` which run has it.
+    how the refund ended, or `held_by` which run has it. `given_up` says who gave the refund up.
     """
 
     fence: int | None
     outcome: Outcome | None
     held_by: str | None
+    given_up: str | None = None
 
 
 def holder_of_this_process(run_id: str) -> str:
@@ -55,11 +57,13 @@ def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
             lease_holder=holder,
             lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS),
         )
-        page.append("run.took_over", {"run_id": run_id, "fence": fence})
+        page.append(
+            "run.took_over", {"run_id": run_id, "fence": fence, "code_version": code_version()}
+        )
         waits.pass_ended(page)
         if page.row["state"] in (State.RECEIVED, State.NEEDS_ATTENTION):
             page.enter(State.ASSESSING)
-        return Lease(fence, None, None)
+        return Lease(fence, None, None, page.row["given_up"])
 
 
 def release(ledger: Ledger, refund_id: str, fence: int) -> None:

@@ -20,7 +20,7 @@ from refunds.digests import digest
 from refunds.errors import BadInput, HistoryBroken, UnknownPerson
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger
-from refunds.models import Origin
+from refunds.origin import Origin
 
 _COLUMNS = tuple(Person.model_fields)
 

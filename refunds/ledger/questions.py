@@ -7,10 +7,14 @@ import sqlalchemy as sa
 
 from refunds.authority import Question
 from refunds.ledger import schema
-from refunds.models import ApproverRules
+from refunds.models import ApprovalRequest, ApproverRules, Level, Reason
 
 OPEN = "open"
 SUPERSEDED = "superseded"
+
+# The inbox's order: urgent questions before normal ones, each by its deadline.
+URGENT = 1
+NORMAL = 2
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,30 @@ class Standing:
     priority: int
     level: str
     rules: ApproverRules = field(default_factory=ApproverRules)
-    levels: tuple[dict[str, Any], ...] = ()
-    reasons: tuple[dict[str, Any], ...] = ()
+    levels: tuple[Level, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def policy_version(self) -> str:
         """The policy under which it was asked."""
         return str(self.facts.get("policy_version", ""))
+
+    def request(self, refund_id: str) -> ApprovalRequest:
+        """The question as it was put."""
+        return ApprovalRequest(
+            approval_id=self.approval_id,
+            refund_id=refund_id,
+            round=self.round,
+            digest=self.digest,
+            facts=self.facts,
+            people_needed=self.people_needed,
+            verified_needed=self.verified_needed,
+            escalate_at=self.escalate_at,
+            deadline=self.deadline,
+            levels=self.levels,
+            reasons=self.reasons,
+            rules=self.rules,
+        )
 
     def question(self, row: dict[str, Any]) -> Question:
         """What matters of it for who may decide; `row` is the refund's."""
@@ -49,7 +70,7 @@ class Standing:
             customer=row["customer_id"],
             people_needed=self.people_needed,
             verified_needed=self.verified_needed,
-            audiences=frozenset(level["audience"] for level in self.levels),
+            audiences=frozenset(level.audience for level in self.levels),
             rules=self.rules,
             proposer=proposal.get("proposed_by"),
         )
@@ -86,8 +107,8 @@ def read(
         priority=found["priority"],
         level=found["level"],
         rules=ApproverRules.model_validate(found["rules"] or {}),
-        levels=tuple(found["levels"] or ()),
-        reasons=tuple(found["reasons"] or ()),
+        levels=_levels(found),
+        reasons=tuple(Reason.model_validate(reason) for reason in found["reasons"] or ()),
     )
 
 
@@ -98,3 +119,12 @@ def facts_of(connection: sa.Connection, refund_id: str, digest: str) -> dict[str
         sa.select(row.facts).where(row.refund_id == refund_id, row.digest == digest)
     ).scalar()
     return found
+
+
+def _levels(row: Any) -> tuple[Level, ...]:
+    """The levels; the last one lasts until the deadline, which may have been moved."""
+    levels = [Level.model_validate(level) for level in row["levels"] or ()]
+    return (
+        *levels[:-1],
+        *(last.model_copy(update={"until": row["deadline"]}) for last in levels[-1:]),
+    )

@@ -47,6 +47,8 @@ refunds = sa.Table(
     sa.Column("verdict", sa.String(16)),
     sa.Column("reasons", sa.JSON),
     sa.Column("attention", sa.Text),
+    # Who gave it up and why, once a person has; it is then undone and concluded, never paid.
+    sa.Column("given_up", sa.Text),
     # Which Prefect run owns the refund: the n-th run launched for it.
     sa.Column("run_number", sa.Integer, nullable=False, default=0),
     sa.Column("run_id", sa.String(36)),
@@ -149,6 +151,9 @@ approvals = sa.Table(
     # Names as they are compared, so that nobody's inbox shows what they asked for themselves.
     sa.Column("requester_key", sa.Text, nullable=False, server_default=""),
     sa.Column("customer_key", sa.Text, nullable=False, server_default=""),
+    # Of `levels` and `rules`, what an inbox selects by: |audience|audience|, minor units.
+    sa.Column("audiences", sa.Text, nullable=False, server_default=""),
+    sa.Column("limit_minor", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("ix_approvals_inbox", "status", "priority", "deadline", "approval_id"),
 )
 

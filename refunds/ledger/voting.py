@@ -13,11 +13,13 @@ from refunds.errors import (
     DigestStale,
     NothingToDecide,
 )
-from refunds.ledger import people, questions
+from refunds.ledger import people, questions, spent_links
 from refunds.ledger.book import Page
 from refunds.ledger.people import Register
 from refunds.ledger.questions import OPEN, SUPERSEDED, Standing
-from refunds.models import Decision, Origin
+from refunds.links import Link
+from refunds.models import Decision
+from refunds.origin import Origin
 
 Choice = Literal["approve", "reject"]
 MEANING: dict[str, Decision] = {"approve": Decision.APPROVED, "reject": Decision.REJECTED}
@@ -28,7 +30,8 @@ class Vote:
     """One person's decision as it arrives at a door.
 
     `verified` says whether the door knows the person's identity; `digest`, when given, is what
-    the person saw. `on_behalf_of` names who is away and whom the person acts for.
+    the person saw, and `link` what led there. `on_behalf_of` names who is away and whom the
+    person acts for.
     """
 
     choice: Choice
@@ -38,6 +41,7 @@ class Vote:
     reason: str = ""
     digest: str | None = None
     on_behalf_of: str | None = None
+    link: Link | None = None
     ip: str = ""
     user_agent: str = ""
 
@@ -72,7 +76,11 @@ def judge(page: Page, current: Standing | None, vote: Vote) -> Ruling:
         said = f"{vote.person} already said {earlier[0]['decision']}"
         is_same = earlier[0]["decision"] == meaning
         return Ruling(claim, None if is_same else DecisionConflict(said))
-    refusal = _stale(page, current, vote) or _not_theirs(page, current, claim, register, meaning)
+    refusal = (
+        _misled(page, vote, claim)
+        or _stale(page, current, vote)
+        or _not_theirs(page, current, claim, register, meaning)
+    )
     return Ruling(claim, refusal, is_new=refusal is None)
 
 
@@ -126,11 +134,18 @@ def _too_late(refund_id: str, current: Standing) -> Conflict:
     return DecisionConflict(f"{refund_id} was already {current.status}")
 
 
+def _misled(page: Page, vote: Vote, claim: Claim) -> Conflict | None:
+    if vote.link is None:
+        return None
+    return spent_links.why_not(page.connection, vote.link, page.refund_id, name_of(claim))
+
+
 def _stale(page: Page, current: Standing, vote: Vote) -> Conflict | None:
     """Somebody saw another question; say what is different where that question is known."""
-    if vote.digest is None or vote.digest == current.digest:
+    seen_digests = {vote.digest, vote.link.digest if vote.link else None} - {None, current.digest}
+    if not seen_digests:
         return None
-    seen = questions.facts_of(page.connection, page.refund_id, vote.digest)
+    seen = questions.facts_of(page.connection, page.refund_id, str(seen_digests.pop()))
     changes: tuple[Change, ...] = changes_between(seen, current.facts) if seen else ()
     difference = f" ({told(changes)})" if changes else ""
     return DigestStale(

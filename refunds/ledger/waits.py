@@ -5,6 +5,7 @@ A wait is open until it `ended` (what was waited for is in the ledger), and done
 looks for waits that ended and were not passed.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -29,10 +30,12 @@ def open_wait(
     run_id: str,
     fence: int,
     due_at: datetime | None = None,
+    closing: Callable[[Page, int], None] = lambda _page, _openings: None,
 ) -> int:
     """Begin to wait and give the lease back; 0 when it is over already.
 
-    Otherwise the number of times this wait was begun: 1, 2, …
+    Otherwise the number of times this wait was begun: 1, 2, … `closing` is called with it as the
+    last thing that the runner may write.
     """
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, refund_id, name)
@@ -55,26 +58,9 @@ def open_wait(
             page.append("wait.started", {"name": name, "reason": reason, "due_at": due})
         else:
             _update(page.connection, refund_id, name, run_id=run_id, openings=openings)
+        closing(page, openings)
         page.change(lease_holder=None, lease_expires_at=None)
         return openings
-
-
-def pass_wait(ledger: Ledger, refund_id: str, name: str, fence: int) -> None:
-    """The run goes on; the wait is done. Passing it again changes nothing."""
-    with ledger.page(refund_id, fence) as page:
-        known = _row(page.connection, refund_id, name)
-        if known is None or known["passed_at"] is not None:
-            return
-        ended_at = known["ended_at"] or page.now
-        _update(page.connection, refund_id, name, ended_at=ended_at, passed_at=page.now)
-        page.append("wait.passed", {"name": name})
-
-
-def is_over(ledger: Ledger, refund_id: str, name: str) -> bool:
-    """Whether what was waited for has come."""
-    with ledger.reading() as connection:
-        known = _row(connection, refund_id, name)
-    return known is not None and known["ended_at"] is not None
 
 
 def end(page: Page, kinds: tuple[str, ...], why: str) -> None:

@@ -4,9 +4,11 @@ An event is a hint that something changed. What changed is read from the gateway
 """
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import sqlalchemy as sa
 
+from refunds.errors import StepRefused
 from refunds.ledger import charges, effects, schema
 from refunds.ledger.effects import PAYMENT_STEP, key_of
 from tasks import books, gateways, payments
@@ -32,7 +34,10 @@ async def _looked_up(event: GatewayEvent) -> AsyncIterator[GatewayRefund]:
     """What the gateway says of the payments that the event may be about, if they are ours."""
     gateway, ledger = gateways.gateway(), books.ledger()
     if event.refund is not None and _is_ours(event.refund_id):
-        yield await gateway.look_up(event.refund)
+        # What the gateway does not know, now or ever, has no word to take; asking again is the
+        # sweep's business as long as the payment is not settled.
+        with suppress(StepRefused):
+            yield await gateway.look_up(event.refund)
     for charge_id in event.charges:
         if charges.holds_reservation(ledger, charge_id):
             async for found in gateway.listed(charge_id):

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from refunds import money
 from refunds.errors import NeedsAttention, StepBlocked, StepFailed, StepRefused, StepUnknown
@@ -77,7 +78,7 @@ class Stripe:
 
     async def look_up(self, reference: str) -> GatewayRefund:
         """GET one refund."""
-        return _kept(await _call("GET", f"/v1/refunds/{reference}"))
+        return _kept(await _call("GET", f"/v1/refunds/{quote(reference, safe='')}"))
 
     async def listed(self, charge_id: str) -> AsyncIterator[GatewayRefund]:
         """The refunds of a charge."""

@@ -6,8 +6,8 @@ from urllib.parse import quote
 from refunds.errors import NeedsAttention
 from refunds.settings import settings
 from tasks import apprise_channel
-from tasks.effect import Action
-from tasks.systems.contract import Thing, Undoing, cannot_ask, never_undone
+from tasks.effect import Action, cannot_ask
+from tasks.systems.contract import Thing, Undoing, never_undone
 
 
 class AppriseNotices:
@@ -17,21 +17,13 @@ class AppriseNotices:
         """Send the message."""
 
         async def send(_wire_key: str) -> dict[str, Any]:
-            facts = thing.facts
+            facts = thing.content
             text = "\n\n".join(filter(None, (facts["body"], facts.get("link"), thing.key)))
             address = _address(facts["audience"], facts["to"])
             await apprise_channel.notify(thing.system, address, facts["subject"], text)
-            return {"reference": thing.key}
+            return thing.kept(thing.key)
 
-        return Action(
-            thing.refund_id,
-            thing.step,
-            thing.system,
-            thing.facts,
-            send,
-            cannot_ask,
-            attempt=thing.attempt,
-        )
+        return thing.action(send, cannot_ask)
 
     def undoing(self, undo: Undoing) -> Action:
         """A message is never undone."""

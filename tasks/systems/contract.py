@@ -5,15 +5,15 @@ from typing import Any, Protocol
 
 from refunds.errors import StepUnknown
 from refunds.ledger.effects import key_of
-from tasks.effect import Action
+from tasks.effect import Action, Ask, Send
 
 
 @dataclass(frozen=True)
 class Thing:
     """A thing to be made: a case, a coupon, a hold, a label or a message.
 
-    `collection` is its kind in the plural, `facts` what it says, `id_field` what the plain systems
-    call its id.
+    `collection` is its kind in the plural, `facts` what its key stands for, `id_field` what the
+    plain systems call its id. `words` are kept with the answer, `address` is not kept.
     """
 
     refund_id: str
@@ -23,6 +23,23 @@ class Thing:
     facts: dict[str, Any]
     id_field: str
     attempt: str | int | None = None
+    words: dict[str, str] | None = None
+    address: dict[str, str] | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that it says."""
+        return {**self.facts, **(self.words or {}), **(self.address or {})}
+
+    def kept(self, reference: str, **more: Any) -> dict[str, Any]:
+        """What is kept of a send's answer."""
+        return {"reference": reference, **more, **({"words": self.words} if self.words else {})}
+
+    def action(self, send: Send, ask: Ask) -> Action:
+        """The action that makes it."""
+        return Action(
+            self.refund_id, self.step, self.system, self.facts, send, ask, attempt=self.attempt
+        )
 
     @property
     def key(self) -> str:
@@ -66,11 +83,6 @@ class Adapter(Protocol):
     def undoing(self, undo: Undoing) -> Action:
         """The action that undoes a thing; undoing what is undone already is a success."""
         ...
-
-
-async def cannot_ask(_key: str) -> dict[str, Any] | None:
-    """Nobody can be asked: it is sent again, and the receiver tells it by its key."""
-    return None
 
 
 def never_undone(undo: Undoing) -> Action:

@@ -44,7 +44,7 @@ class HubSpot:
                 headers=_headers(),
                 refusal=_refusal,
             )
-            return {"reference": reference_in(system, answer, "id")}
+            return thing.kept(reference_in(system, answer, "id"))
 
         async def ask(key: str) -> dict[str, Any] | None:
             # Not by search: its index follows some seconds behind.
@@ -59,9 +59,7 @@ class HubSpot:
             )
             return {"reference": reference_in(system, answer, "id")} if answer else None
 
-        return Action(
-            thing.refund_id, thing.step, system, thing.facts, send, ask, attempt=thing.attempt
-        )
+        return thing.action(send, ask)
 
     def undoing(self, undo: Undoing) -> Action:
         """A case is never undone."""

@@ -10,8 +10,8 @@ from refunds.errors import BadInput, NeedsAttention, StepRefused, StepUnknown
 from refunds.settings import settings
 from refunds.systems_mapping import Finding, Kind, SystemsMapping, filled, read
 from tasks import http
-from tasks.effect import Action, Ask
-from tasks.systems.contract import Thing, Undoing, cannot_ask, reference_in
+from tasks.effect import Action, Ask, cannot_ask
+from tasks.systems.contract import Thing, Undoing, reference_in
 
 
 class Mapped:
@@ -20,7 +20,7 @@ class Mapped:
     def making(self, thing: Thing) -> Action:
         """Make it under our key; where `find` is mapped it is found again by that key."""
         kind, key = _kind(thing.collection), thing.key
-        facts = {**_with_amount(thing.facts), "key": key}
+        facts = {**_with_amount(thing.content), "key": key}
 
         async def send(wire_key: str) -> dict[str, Any]:
             answer = await http.call(
@@ -32,18 +32,10 @@ class Mapped:
                 json=filled(kind.make.body, facts),
                 headers=_headers(thing.system),
             )
-            return {"reference": reference_in(thing.system, answer, *kind.make.id.split("."))}
+            return thing.kept(reference_in(thing.system, answer, *kind.make.id.split(".")))
 
         ask = _asking(thing.system, kind.find) if kind.find else cannot_ask
-        return Action(
-            thing.refund_id,
-            thing.step,
-            thing.system,
-            thing.facts,
-            send,
-            ask,
-            attempt=thing.attempt,
-        )
+        return thing.action(send, ask)
 
     def undoing(self, undo: Undoing) -> Action:
         """Undo it; what is not there any more is undone."""

@@ -4,8 +4,8 @@ from typing import Any
 
 from refunds.errors import StepRefused, StepUnknown
 from tasks import http
-from tasks.effect import Action
-from tasks.systems.contract import Thing, Undoing, cannot_ask
+from tasks.effect import Action, cannot_ask
+from tasks.systems.contract import Thing, Undoing
 
 
 class Plain:
@@ -16,9 +16,10 @@ class Plain:
         system, path, key = thing.system, f"/v1/{thing.collection}", thing.key
 
         async def send(wire_key: str) -> dict[str, Any]:
-            body = {**thing.facts, "reference": key}
+            body = {**thing.content, "reference": key}
             answer = await http.call(system, "POST", path, key=wire_key, json=body)
-            return _identified(thing, answer)
+            found = _identified(thing, answer)
+            return thing.kept(**found)
 
         async def ask(key: str) -> dict[str, Any] | None:
             answer = await http.call(system, "GET", path, params={"reference": key})
@@ -26,9 +27,7 @@ class Plain:
             found = [entry for entry in listed if entry.get("reference") == key]
             return _identified(thing, found[0]) if found else None
 
-        return Action(
-            thing.refund_id, thing.step, system, thing.facts, send, ask, attempt=thing.attempt
-        )
+        return thing.action(send, ask)
 
     def undoing(self, undo: Undoing) -> Action:
         """POST to the thing's own path."""

@@ -8,13 +8,13 @@ from tasks.systems.contract import Thing
 
 def subject(thing: Thing) -> str:
     """The ticket's one line."""
-    facts = thing.facts
+    facts = thing.content
     return f"Refund {facts['refund_id']}: {facts['outcome']}"
 
 
 def body(thing: Thing) -> str:
     """The ticket's text: the facts, a line each."""
-    facts: dict[str, Any] = thing.facts
+    facts: dict[str, Any] = thing.content
     lines = {
         "Outcome": facts["outcome"],
         "Amount": money.show(facts["amount_minor"], facts["currency"]),

@@ -12,8 +12,8 @@ import orjson
 
 from refunds.settings import settings
 from tasks import books, http
-from tasks.effect import Action
-from tasks.systems.contract import Thing, Undoing, cannot_ask, never_undone
+from tasks.effect import Action, cannot_ask
+from tasks.systems.contract import Thing, Undoing, never_undone
 
 
 class Webhook:
@@ -23,7 +23,7 @@ class Webhook:
         """POST the facts; whatever 2xx answers has taken them."""
 
         async def send(wire_key: str) -> dict[str, Any]:
-            content = {"key": thing.key, "step": thing.step, "facts": thing.facts}
+            content = {"key": thing.key, "step": thing.step, "facts": thing.content}
             answer = await http.call(
                 thing.system,
                 "POST",
@@ -34,17 +34,9 @@ class Webhook:
                 any_body=True,
             )
             reference = answer.get("id")
-            return {"reference": str(reference) if reference else thing.key}
+            return thing.kept(str(reference) if reference else thing.key)
 
-        return Action(
-            thing.refund_id,
-            thing.step,
-            thing.system,
-            thing.facts,
-            send,
-            cannot_ask,
-            attempt=thing.attempt,
-        )
+        return thing.action(send, cannot_ask)
 
     def undoing(self, undo: Undoing) -> Action:
         """A case is never undone."""

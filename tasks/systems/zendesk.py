@@ -40,7 +40,7 @@ class Zendesk:
                 headers=_headers(),
                 refusal=_refusal,
             )
-            return {"reference": reference_in(system, answer, "ticket", "id")}
+            return thing.kept(reference_in(system, answer, "ticket", "id"))
 
         async def ask(key: str) -> dict[str, Any] | None:
             answer = await http.call(
@@ -57,9 +57,7 @@ class Zendesk:
             found = [ticket for ticket in listed if ticket.get("external_id") == key]
             return {"reference": reference_in(system, found[0], "id")} if found else None
 
-        return Action(
-            thing.refund_id, thing.step, system, thing.facts, send, ask, attempt=thing.attempt
-        )
+        return thing.action(send, ask)
 
     def undoing(self, undo: Undoing) -> Action:
         """A case is never undone."""

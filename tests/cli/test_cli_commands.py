@@ -301,6 +301,39 @@ def test_resuming_without_prefect_says_what_to_start(world: World, file: str) ->
     assert "start Prefect with `refunds up`" in ran.err
 
 
+def test_what_is_not_stuck_is_not_given_up_and_the_reason_is_told(world: World, file: str) -> None:
+    run("submit", file)
+    ran = run("abandon", "rf_1", "--as", "bob", "--reason", "lost")
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("refunds: rf_1 cannot be given up: it is not stuck but received")
+
+
+def test_what_is_over_is_not_given_up(world: World) -> None:
+    world.pay(1)
+    ran = run("abandon", "rf_1", "--as", "bob", "--reason", "lost")
+    assert (ran.status, ran.err) == (2, "refunds: rf_1 is over: PAID\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rf_1",),
+        ("rf_1", "--as", "bob"),
+        ("rf_1", "--reason", "lost"),
+        ("rf_1", "--as", "", "--reason", "lost"),
+        ("rf_1", "--as", "bob", "--reason", " "),
+        ("rf_1", "--as", "bob", "--reason", "x" * 3_000),
+        ("rf_none", "--as", "bob", "--reason", "lost"),
+    ],
+)
+def test_giving_up_without_a_name_or_a_reason_is_bad_input(
+    world: World, arguments: tuple[str, ...]
+) -> None:
+    ran = run("abandon", *arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err
+
+
 def test_the_night_without_prefect_says_what_to_start() -> None:
     ran = run("nightly", "--json")
     assert (ran.status, ran.out) == (1, "")

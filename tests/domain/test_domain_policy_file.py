@@ -50,16 +50,15 @@ def test_the_default_policy_is_the_shops() -> None:
         ("other_refunds = 4", "other_refunds = 0", r"risk\.other_refunds: .*greater than 0"),
         ("cancelled_percent = 50", "cancelled_percent = 101", r"risk\.cancelled_percent: .*100"),
         ("other_refunds = 4", "other_refund = 4", r"risk\.other_refund: Extra inputs"),
-        (
-            "expire_after_hours = 72",
-            "expire_after_hours = 24",
-            "approval: escalate_after_hours must",
-        ),
-        ("expire_after_hours = 72", "expire_after_hours = 100_000", r"expire_after_hours: .*8784"),
+        ('name = "leads"', 'name = "team"', "approval: each of the levels needs a name of its own"),
+        ('name = "leads"', 'name = "The leads"', r"approval\.levels\.1\.name: .*match"),
+        ("hours = 48", "hours = 100_000", r"approval\.levels\.1\.hours: .*8784"),
+        ("hours = 48", 'hours = 48\nblock = "slack"', r"approval\.levels\.1\.block: .*match"),
+        ("proposer_may_approve = true", "", r"partial\.proposer_may_approve: Field required"),
         ("settle_within_hours = 240", f"settle_within_hours = {10**18}", "settle_within_hours"),
         ("outage_seconds = [30,", "outage_seconds = [0,", r"patience\.outage_seconds\.0"),
         ("outage_seconds = [30,", f"outage_seconds = [{10**18},", r"patience\.outage_seconds\.0"),
-        ('approvers = "refund-approvers"', 'approvers = ""', r"approval\.approvers"),
+        ('audience = "finance-leads"', 'audience = ""', r"approval\.levels\.1\.audience"),
     ],
 )
 def test_a_wrong_edit_is_named(old: str, new: str, named: str) -> None:

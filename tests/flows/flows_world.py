@@ -25,7 +25,7 @@ from flows.refund import refund
 from refunds.api import AsyncRefunds
 from refunds.clock import system_clock
 from refunds.ledger import Ledger, history, requests, schema, waits
-from refunds.models import RefundRequest
+from refunds.models import Level, RefundRequest
 from refunds.settings import settings
 from refunds.verify import rules
 from refunds.verify.dossiers import read_all
@@ -41,7 +41,7 @@ _numbers = itertools.count(1)
 # One run of the chain in a process of its own, as a laptop or a notebook has it.
 _ELSEWHERE = (
     "import asyncio, sys; from flows.refund import refund; "
-    "from refunds.models import RefundRequest; "
+    "from refunds.models import Level, RefundRequest; "
     "asyncio.run(refund(RefundRequest.model_validate_json(sys.stdin.read())))"
 )
 
@@ -264,6 +264,11 @@ class World:
                     table.select().where(table.c.refund_id == request.refund_id)
                 ).mappings():
                     moved = {name: row[name] - step for name in names if row[name] is not None}
+                    if row.get("levels"):
+                        moved["levels"] = [
+                            level.model_copy(update={"until": level.until - step}).plain()
+                            for level in map(Level.model_validate, row["levels"])
+                        ]
                     key = list(table.primary_key.columns)
                     if moved:
                         connection.execute(

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from prefect.states import Completed, Running, Scheduled
+from prefect.states import Completed, Pending, Running, Scheduled
 
 from tests.flows.flows_world import World
 
@@ -153,3 +153,17 @@ async def test_a_paused_run_that_was_forced_to_an_end_is_replaced_after_the_deci
     assert (await world.work(request)).is_completed()
     world.assert_paid_once(request)
     task.cancel()
+
+
+@pytest.mark.parametrize("state", [Scheduled(), Pending()], ids=str)
+async def test_a_paused_run_that_was_forced_into_a_queue_goes_on_after_its_decision(
+    world: World, state: Any
+) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    await world.force(request, state)
+    await world.sweep()
+    world.assert_nothing_paid(request)
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    await world.end_of(task)
+    world.assert_paid_once(request)

@@ -58,9 +58,6 @@ WRITES: dict[str, Callable[[Desk, Runner], object]] = {
         run_id="run-1",
         fence=runner.fence,
     ),
-    "pass_wait": lambda desk, runner: waits.pass_wait(
-        desk.ledger, runner.refund_id, "approval-1-team", runner.fence
-    ),
     "append": lambda desk, runner: history.append(
         desk.ledger, runner.refund_id, "note", {}, runner.fence
     ),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from refunds.authority import Person
 from refunds.errors import BadInput, HistoryBroken, UnknownPerson
 from refunds.ledger import Ledger, connector, engine_of, people
-from refunds.models import Origin
+from refunds.origin import Origin
 from sandbox.testing import FakeClock
 from tests.ledger.conftest import migrated
 

@@ -285,6 +285,30 @@ def test_an_event_is_asked_for_again_while_the_gateway_cannot_tell(
     assert state_of(world, case) == "succeeded"
 
 
+def test_an_event_about_a_payment_that_the_gateway_does_not_know_is_remembered_and_harmless(
+    service: TestClient, world: World, pending: tuple[Case, str]
+) -> None:
+    case, _ = pending
+    before = requests.read(world.ledger, case.refund_id)
+    for reference in ("re_999999", "re_none", "../charges", "a/b?c#d"):
+        assert send(service, event_of(case, reference, f"evt_{reference}")) == 204
+    assert len(taken(world)) == 4
+    assert state_of(world, case) == "pending"
+    assert requests.read(world.ledger, case.refund_id) == before
+
+
+def test_a_payment_that_the_gateway_denied_once_is_settled_by_a_later_event(
+    service: TestClient, world: World, pending: tuple[Case, str]
+) -> None:
+    case, reference = pending
+    world.settle(reference, "succeeded")
+    world.faults(fault("GET /gateway/v1/refunds/{id}", "error_before", status=404))
+    assert send(service, event_of(case, reference)) == 204
+    assert (state_of(world, case), taken(world)) == ("pending", ["evt_1"])
+    assert send(service, event_of(case, reference, "evt_2")) == 204
+    assert state_of(world, case) == "succeeded"
+
+
 def test_the_gateways_word_is_kept_when_prefect_is_away(
     service: TestClient, world: World, pending: tuple[Case, str]
 ) -> None:
@@ -300,5 +324,6 @@ def test_the_gateways_word_is_kept_when_prefect_is_away(
     )
     world.settle(reference, "succeeded")
     assert send(service, event_of(case, reference)) == 204
-    assert waits.is_over(world.ledger, case.refund_id, "settlement-1")
+    (wait,) = waits.open_waits(world.ledger, case.refund_id)
+    assert wait["ended_at"] is not None
     assert state_of(world, case) == "succeeded"

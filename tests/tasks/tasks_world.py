@@ -5,7 +5,7 @@ import contextlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -13,16 +13,7 @@ from prefect import Task
 
 from refunds.errors import StepRetryable
 from refunds.ledger import Ledger, charges, effects, leases, requests
-from refunds.models import (
-    ApprovalRequest,
-    Assessment,
-    Case,
-    Level,
-    Outcome,
-    Receipt,
-    RefundRequest,
-    Verdict,
-)
+from refunds.models import ApprovalRequest, Case, Level, Outcome, Receipt, RefundRequest
 from refunds.policy import binding_digest, bound_facts
 from sandbox.process import SandboxProcess
 from sandbox.testing import customer_record, order_record
@@ -53,9 +44,9 @@ class Step:
 
 
 def _card(case: Case) -> tuple[Any, ...]:
-    assessment = Assessment(verdict=Verdict.REVIEW, reasons=(), policy_version="test")
     facts = bound_facts(case, None, "test")
-    now = datetime(2026, 11, 23, tzinfo=UTC)
+    until = datetime(2026, 11, 24, tzinfo=UTC)
+    team = Level(name="team", audience="refund-approvers", until=until)
     approval = ApprovalRequest(
         approval_id=f"{case.refund_id}:approval:1",
         refund_id=case.refund_id,
@@ -64,10 +55,11 @@ def _card(case: Case) -> tuple[Any, ...]:
         facts=facts,
         people_needed=1,
         verified_needed=False,
-        escalate_at=now,
-        deadline=now + timedelta(days=1),
+        levels=(team,),
+        escalate_at=team.until,
+        deadline=team.until,
     )
-    return (assessment, approval, Level.TEAM)
+    return (approval, team)
 
 
 _COUPONS = "POST /coupons/v1/coupons"

@@ -59,6 +59,8 @@ def upgrade() -> None:
         sa.Column("priority", sa.Integer(), nullable=False, server_default="2"),
         sa.Column("requester_key", sa.Text(), nullable=False, server_default=""),
         sa.Column("customer_key", sa.Text(), nullable=False, server_default=""),
+        sa.Column("audiences", sa.Text(), nullable=False, server_default=""),
+        sa.Column("limit_minor", sa.BigInteger(), nullable=False, server_default="0"),
     ):
         op.add_column("approvals", column)
     for column in (
