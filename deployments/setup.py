@@ -37,7 +37,7 @@ from refunds.settings import Settings, settings
 
 # Every module with a flow: its import is what a forked run does not have to pay for. And
 # the results' storage: Prefect finds a block's class only once it is imported.
-PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.nightly", "flows.sweep"]
+PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.batch", "flows.nightly", "flows.sweep"]
 
 # A server that migrates a large database on a loaded machine.
 _API_WAIT_SECONDS = 180.0

@@ -86,6 +86,7 @@ def _serve(
     try:
         end_stale(home.read_processes())
         home.remove_addresses()
+        current.make_prefect_auth()
         stack_ready.refuse_taken_ports(current, _ports(current))
         if notice := foreign_server(current):
             console.print(notice, markup=False)

@@ -16,7 +16,7 @@ SYSTEMS = ("gateway", "crm", "coupons", "logistics", "notices", "model")
 # Of the caller's own Prefect: another server, another database, another account.
 _FOREIGN = (
     *("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"),
-    *("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_"),
+    *("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_", "PREFECT_API_AUTH_STRING"),
 )
 
 _CLIENT_SETTINGS = {
@@ -86,6 +86,7 @@ def client_environment(settings: Settings, given: Mapping[str, str]) -> dict[str
         **_absolute_databases(settings, given),
         "PREFECT_HOME": str(settings.home_dir / "prefect"),
         "PREFECT_API_URL": f"{settings.prefect_url}/api",
+        **_named("PREFECT_API_AUTH_STRING", settings.embedded_auth_string),
         # A proxy for the outside world knows nothing of this machine.
         **dict.fromkeys(("NO_PROXY", "no_proxy"), _no_proxy(given)),
     }
@@ -102,6 +103,8 @@ def server_environment(settings: Settings, given: Mapping[str, str]) -> dict[str
         "PREFECT_SERVER_API_PORT": str(settings.port),
         **dict.fromkeys(("NO_PROXY", "no_proxy"), _no_proxy(given)),
     }
+    # Whoever has it may force any run into any state; the money rests on the ledger all the same.
+    environment |= _named("PREFECT_SERVER_API_AUTH_STRING", settings.embedded_auth_string)
     if database_url := settings.prefect_database_url.get_secret_value():
         url = make_url(database_url)
         if url.get_backend_name() == "postgresql":
@@ -114,6 +117,11 @@ def server_environment(settings: Settings, given: Mapping[str, str]) -> dict[str
 
 def _without_foreign(given: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if not name.startswith(_FOREIGN)}
+
+
+def _named(name: str, value: str) -> dict[str, str]:
+    """The variable, or none: an empty one would be an empty password to Prefect."""
+    return {name: value} if value else {}
 
 
 def _no_proxy(given: Mapping[str, str]) -> str:

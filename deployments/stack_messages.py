@@ -44,6 +44,8 @@ def welcome(settings: Settings) -> Table:
     }
     if stack_roles.needs_sandbox(settings):
         lines["inbox"] = f"{settings.sandbox_url}/inbox"
+    if settings.embedded_auth_string:
+        lines["Prefect asks"] = f"for what is in {settings.prefect_auth_file}"
     lines["logs"] = str(settings.home_dir / "logs")
     lines["stop"] = "Ctrl-C, or refunds down"
     for name, value in lines.items():

@@ -1,7 +1,6 @@
 """When a process of the stack is ready: asked of the process itself, for a bounded time."""
 
 import asyncio
-import os
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -22,11 +21,10 @@ _ANSWER_SECONDS = 5.0
 _SERVER_ERROR = 500
 
 
-def new_client() -> httpx.AsyncClient:
-    """For requests to this machine only: no proxy, and the key of a guarded Prefect API."""
-    guard = os.environ.get("PREFECT_API_AUTH_STRING", "")
-    user, _, password = guard.partition(":")
-    auth = httpx.BasicAuth(user, password) if guard else None
+def new_client(settings: Settings) -> httpx.AsyncClient:
+    """For requests to this machine only: no proxy, and what the Prefect API asks for."""
+    user, _, password = settings.embedded_auth_string.partition(":")
+    auth = httpx.BasicAuth(user, password) if user else None
     return httpx.AsyncClient(trust_env=False, timeout=_ANSWER_SECONDS, auth=auth)
 
 

@@ -72,7 +72,10 @@ class Supervisor:
     async def _bring_up(self) -> None:
         """Start everything, side by side where nothing depends on the order."""
         try:
-            async with stack_ready.new_client() as client, asyncio.TaskGroup() as group:
+            async with (
+                stack_ready.new_client(self._settings) as client,
+                asyncio.TaskGroup() as group,
+            ):
                 group.create_task(self._serve(stack_roles.prefect(self._settings), client))
                 if stack_roles.needs_sandbox(self._settings):
                     group.create_task(self._serve(stack_roles.sandbox(self._settings), client))

@@ -1,17 +1,15 @@
-"""The overnight batch: what was left to the night is started, in key order, from where it stood."""
+"""The overnight batch: what was left to the night, in key order, from where it stood."""
 
 from datetime import date
 from typing import Any
 
 from prefect import flow
 
-from tasks import nights
+from flows.batch import work_off
+from tasks.batch import batches
 
 
 @flow(name="nightly", persist_result=False)
-async def nightly(night: date | None = None) -> dict[str, Any]:
-    """Start every refund left to the night; returns the night's summary."""
-    night, cursor = await nights.open_night(night)
-    while refund_ids := await nights.next_chunk(cursor):
-        cursor = await nights.start_chunk(night, refund_ids)
-    return await nights.close_night(night)
+async def nightly(night: date | None = None) -> Any:
+    """Carry every refund left to the night as far as it goes without anybody."""
+    return await work_off(await batches.open_night(night))

@@ -13,4 +13,5 @@ async def sweep() -> dict[str, int]:
         "settled": await upkeep.reconcile_payments(),
         "woken": await upkeep.wake_ended(),
         "relaunched": await upkeep.relaunch_lost(),
+        "batches": await upkeep.relaunch_batches(),
     }

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Self
 
-from refunds import deciding, intake, policy, views
+from refunds import deciding, intake, policy, submitting, views
 from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
     abandonment,
@@ -14,7 +14,6 @@ from refunds.ledger import (
     history,
     leases,
     migrate,
-    nights,
     requests,
     waits,
 )
@@ -23,13 +22,10 @@ from refunds.models import Assessment, Case, RefundRequest, Rival, State, Verdic
 from refunds.origin import Origin
 from refunds.policy_file import Policy
 from refunds.settings import settings
+from refunds.submitting import Submitted
 from refunds.team import AsyncPeople, People
 from refunds.values import Value
 from tasks import books, model, orders, records, risk, runs
-
-# How many runs are launched at the same time: Prefect's SQLite takes one writer, and a few
-# requests in flight keep it busy.
-_LAUNCHES_AT_ONCE = 4
 
 # How often `watch` looks for news, in seconds: a person cannot tell half a second from at once.
 _WATCH_SECONDS = 0.5
@@ -40,18 +36,6 @@ _NIGHT_SECONDS = 8 * 3600
 Status = dict[str, Any]
 Statuses = list[Status]
 Events = list[dict[str, Any]]
-
-
-class Submitted(Value):
-    """What the entry point hands out.
-
-    `run_id` is None when Prefect could not be reached: the request is safe in the ledger and the
-    sweep launches it.
-    """
-
-    refund_id: str
-    run_id: str | None
-    state: State
 
 
 class Assessed(Value):
@@ -78,30 +62,14 @@ class AsyncRefunds:
     async def submit(
         self, wanted: Sequence[RefundRequest | dict[str, Any]], *, lane: str = "now"
     ) -> list[Submitted]:
-        """Take refund requests, all or none, and start their runs.
+        """Take refund requests, all or none, and start their runs: many at once share one.
 
         `lane="nightly"` leaves them to tonight's batch. Submitting again changes nothing. Raises
         BadInput (for example ContentConflict) before anything is stored.
         """
         if lane not in ("now", "nightly"):
             raise BadInput(f"lane must be 'now' or 'nightly', not {lane!r}")
-        taken = [_taken(request) for request in wanted]
-        await asyncio.to_thread(records.check_against_shop, taken)
-        rows = await asyncio.to_thread(requests.submit, books.ledger(), taken, lane)
-        gate = asyncio.Semaphore(_LAUNCHES_AT_ONCE)
-        is_away = False
-
-        async def start(row: dict[str, Any]) -> Submitted:
-            nonlocal is_away
-            run_id = row["run_id"]
-            if run_id is None and row["lane"] == "now" and row["outcome"] is None:
-                async with gate:
-                    # One failure is enough: the sweep starts the rest when Prefect is back.
-                    run_id = None if is_away else await self._launch(row["refund_id"])
-                    is_away = run_id is None
-            return Submitted(refund_id=row["refund_id"], run_id=run_id, state=State(row["state"]))
-
-        return list(await asyncio.gather(*(start(row) for row in rows)))
+        return await submitting.submit([_taken(request) for request in wanted], lane)
 
     async def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
         """Verdicts only. Earlier requests of the list count as rivals of later ones.
@@ -205,7 +173,7 @@ class AsyncRefunds:
         """
         run_id = await runs.launch_nightly(night)
         state = await runs.finished(run_id, _NIGHT_SECONDS)
-        found = await asyncio.to_thread(nights.latest, books.ledger(), night)
+        found = await asyncio.to_thread(views.night, books.ledger(), night)
         return {"run_id": run_id, "run_state": state, **(found or {})}
 
     async def history(self, refund_id: str) -> Events:
@@ -231,16 +199,14 @@ class AsyncRefunds:
                 return
             await asyncio.sleep(_WATCH_SECONDS)
 
-    async def _launch(self, refund_id: str) -> str | None:
-        try:
-            return await runs.launch(refund_id)
-        except SystemUnavailable:
-            return None
-
     async def _set_going(self, refund_id: str) -> None:
         """Wake the refund's run, or start another where it is gone."""
         row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
-        if await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id):
+        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
+        if open_waits and row["lane"] == "batch":
+            # A person does not wait for the batch: the refund gets a run of its own.
+            await runs.launch(refund_id, again=True)
+        elif open_waits:
             await self._wake(refund_id)
         elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
             await runs.launch(refund_id, again=True)

@@ -33,12 +33,12 @@ def changes_between(then: dict[str, Any], now: dict[str, Any]) -> tuple[Change, 
 def told(changes: Iterable[Change]) -> str:
     """The changes in one line, long values cut short."""
     return "; ".join(
-        f"{change['field']}: {_shown(change['then'])} → {_shown(change['now'])}"
-        for change in changes
+        f"{change['field']}: {shown(change['then'])} → {shown(change['now'])}" for change in changes
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as text, cut short."""
     if value is None or value in ("", []):
         return "none"
     text = value if isinstance(value, str) else canonical(value)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from refunds.code_version import code_version
 from refunds.errors import BadInput, HistoryBroken
 from refunds.ledger import Ledger, history, journal, policies
-from refunds.models import RefundId
+from refunds.values import RefundId
 
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -102,6 +102,28 @@ def read_records(raw: bytes, source: str, model: type[M], id_field: str) -> list
     return [record for _, record in taken.values()]
 
 
+def read_json(raw: bytes) -> object:
+    """One JSON value, read as strictly as a line of a file. Raises BadInput saying what is wrong.
+
+    A field that stands there twice, or NaN, means something else to every reader.
+    """
+    try:
+        return _parse(raw)
+    except _Wrong as wrong:
+        raise BadInput(str(wrong)) from wrong
+
+
+def field_problem(detail: Mapping[str, Any], raw: Mapping[Any, Any], model: type[BaseModel]) -> str:
+    """What one of pydantic's findings asks the sender to do about its field."""
+    kind, place = detail["type"], detail["loc"]
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        near = get_close_matches(str(place[-1])[:40], model.model_fields, n=1)
+        return f"is unknown ({f'did you mean {near[0]}?' if near else 'remove it'})"
+    return _must(kind, detail["msg"], place, raw)
+
+
 class _Wrong(ValueError):
     """What is wrong with one value, and what to do about it."""
 

@@ -12,7 +12,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from refunds import home_secrets
 from refunds.errors import BadInput
+
+# What `REFUNDS_PREFECT_AUTH` says where nobody is to be asked for a password.
+_OPEN = "off"
 
 SYSTEMS = ("gateway", "crm", "coupons", "logistics", "notices")
 
@@ -35,9 +39,18 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1024, le=65_000)] = 4200
     policy: Path | None = None
 
+    # How long a night's batch may take, in hours: begun at two, it is through before work begins.
+    night_hours: Annotated[int, Field(ge=1, le=24)] = 6
+    # So many new requests at once are carried together by one run; fewer get a run each, which
+    # is quicker for a single one.
+    batch_from: Annotated[int, Field(ge=2)] = 10
+
     ledger_url: SecretStr = SecretStr("")
     shop_url: SecretStr = SecretStr("")
     prefect_database_url: SecretStr = SecretStr("")
+    # What the embedded Prefect API asks for, as `user:password`. Empty: what `refunds up` made
+    # for this home; `off`: nothing.
+    prefect_auth: SecretStr = SecretStr("")
 
     gateway_url: str = ""
     crm_url: str = ""
@@ -59,6 +72,7 @@ class Settings(BaseSettings):
     limits: dict[str, Limit] = Field(default_factory=dict)
 
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
+    # Several, separated by commas, while one replaces another: any of them is taken.
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
     # Signs the links in cards: the newest first, then those whose links are still on their way.
     # Empty is a secret that the embedded stack makes for itself.
@@ -80,11 +94,32 @@ class Settings(BaseSettings):
 
     # Where people reach the service and the Prefect UI; they appear as links in cards.
     public_url: str = ""
+    # Further names under which the service is reached, separated by commas.
+    service_hosts: str = ""
+    # Signs what the service hands out and takes back. Empty: made for this home.
+    service_secret: SecretStr = SecretStr("")
+
+    # The company's own sign-in (OpenID Connect); empty: passwords of ours.
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
 
     @property
     def home_dir(self) -> Path:
         """The state directory, absolute."""
         return self.home.expanduser().absolute()
+
+    @property
+    def service_secret_text(self) -> str:
+        """What the service signs with: given, or this home's own, made when first asked for."""
+        given = self.service_secret.get_secret_value()
+        return given or home_secrets.keep(self.home_dir / "service-secret")
+
+    @property
+    def webhook_secrets(self) -> list[str]:
+        """Every secret that the gateway may sign with now."""
+        given = self.webhook_secret.get_secret_value().split(",")
+        return [secret.strip() for secret in given if secret.strip()]
 
     @property
     def prefect_url(self) -> str:
@@ -95,6 +130,37 @@ class Settings(BaseSettings):
     def prefect_api_url(self) -> str:
         """The Prefect API in use: `PREFECT_API_URL` where it is set, else the embedded one."""
         return os.environ.get("PREFECT_API_URL") or f"{self.prefect_url}/api"
+
+    @property
+    def prefect_auth_file(self) -> Path:
+        """Where this home keeps what its Prefect API asks for."""
+        return self.home_dir / "prefect-auth"
+
+    @property
+    def embedded_auth_string(self) -> str:
+        """`user:password` of the embedded Prefect API; empty when it asks for nothing."""
+        given = self.prefect_auth.get_secret_value()
+        if given == _OPEN:
+            return ""
+        # Prefect's own name for it counts as well.
+        given = given or os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "")
+        return given or home_secrets.kept(self.prefect_auth_file)
+
+    @property
+    def prefect_auth_string(self) -> str:
+        """`user:password` for the Prefect API in use; another server never gets this home's."""
+        given = os.environ.get("PREFECT_API_AUTH_STRING")
+        if given is not None:
+            return given
+        is_ours = self.prefect_api_url.rstrip("/") == f"{self.prefect_url}/api"
+        return self.embedded_auth_string if is_ours else ""
+
+    def make_prefect_auth(self) -> None:
+        """Make what the embedded Prefect API asks for, unless it is given, known or off."""
+        if not self.embedded_auth_string and self.prefect_auth.get_secret_value() != _OPEN:
+            home_secrets.keep(
+                self.prefect_auth_file, lambda: f"refunds:{home_secrets.random_text()}"
+            )
 
     @property
     def service_url(self) -> str:

@@ -27,6 +27,7 @@ FIELDS = {
     "payments": ("type", "amount", "payment_method_id", "charge_id"),
     "payment_methods": ("payment_method_id", "source"),
     "after_sales": ("record_id", "kind", "status", "amount", "note"),
+    "risk": ("currency", "orders_total", "orders_cancelled", "spent", "refunded"),
 }
 PARAMETERS = {
     "orders": "order_id",
@@ -34,6 +35,7 @@ PARAMETERS = {
     "payments": "order_id",
     "payment_methods": "customer_id",
     "after_sales": "order_id",
+    "risk": "customer_id",
 }
 # Columns in whose place a word of ours may stand, the same for every row.
 _MAY_BE_FIXED = frozenset({"currency", "status", "type", "source", "kind", "note", "name"})
@@ -97,8 +99,8 @@ class ShopMapping(_Part):
     payments: Section
     payment_methods: Section
     after_sales: Section | None = None
-    # One row a customer and currency: orders_total, orders_cancelled, spent, refunded. Left out,
-    # it is counted from `orders` and `payments`, which then have to be tables.
+    # One row a customer and currency, which may be NULL where there are no orders. Left out, it is
+    # counted from `orders` and `payments`.
     risk: Section | None = None
 
     @model_validator(mode="after")
@@ -109,14 +111,10 @@ class ShopMapping(_Part):
                 _check_section(name, section, fields)
         if self.orders.select is not None:
             raise ValueError("orders: has to be a table; many orders are looked up at once")
-        if self.risk is None and self.payments.select is not None:
-            raise ValueError("risk: give its select, since `payments` is no table to count from")
-        if self.risk is not None and self.risk.select is None:
-            raise ValueError("risk: is a `select`, or left out")
         return self
 
     def sections(self) -> dict[str, Section]:
-        """Those that the file has, but for `risk`."""
+        """Those that the file has."""
         found: dict[str, Section | None] = {name: getattr(self, name) for name in FIELDS}
         return {name: section for name, section in found.items() if section is not None}
 
@@ -143,23 +141,24 @@ def statement(section: Section, name: str) -> sa.Select[Any] | sa.TextClause:
     """
     if section.select is not None:
         return sa.text(section.select)
-    tables = _tables(section)
     own = section.columns.get(PARAMETERS[name])
-    found_by = section.found_by or (own if isinstance(own, str) else "")
+    return _of_many(section, name, section.found_by or (own if isinstance(own, str) else ""))
+
+
+def orders_of_customers(section: Section) -> sa.Select[Any]:
+    """The query of all orders of some customers, by the parameter `ids`."""
+    customer = section.columns["customer_id"]
+    return _of_many(section, "orders", customer if isinstance(customer, str) else "")
+
+
+def _of_many(section: Section, name: str, found_by: str) -> sa.Select[Any]:
+    tables = _tables(section)
     key = _column(tables, found_by)
     # Without a type of ours the database compares the ids as the column has them.
     ids = sa.bindparam("ids", expanding=True, type_=sa.types.NullType())
     query = _rows_of(section, FIELDS[name], tables).add_columns(key.label("shop_key"))
     sorted_by = (_column(tables, column) for column in section.sort_by)
     return query.where(key.in_(ids)).order_by(*sorted_by)
-
-
-def orders_of_customer(section: Section) -> sa.Select[Any]:
-    """The query of all orders of one customer, by the parameter `customer_id`."""
-    tables = _tables(section)
-    customer = sa.bindparam("customer_id", type_=sa.types.NullType())
-    column = _selected(tables, section.columns["customer_id"])
-    return _rows_of(section, FIELDS["orders"], tables).where(column == customer)
 
 
 def _rows_of(section: Section, fields: tuple[str, ...], tables: dict[str, Any]) -> sa.Select[Any]:
@@ -192,7 +191,8 @@ def column_names(section: Section) -> list[tuple[str, str]]:
 def money_columns(section: Section) -> list[tuple[str, str]]:
     """(table, column) of those that hold money."""
     names = {"": section.table or "", **{join.name: join.table for join in section.joins}}
-    used = [section.columns[field] for field in ("price", "amount") if field in section.columns]
+    fields = ("price", "amount", "spent", "refunded")
+    used = [section.columns[field] for field in fields if field in section.columns]
     placed = [name.rpartition(".") for name in used if isinstance(name, str)]
     return [(names[table], column) for table, _, column in placed]
 

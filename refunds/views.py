@@ -1,8 +1,9 @@
 """What the front doors show of the ledger, as plain JSON types."""
 
+from datetime import date
 from typing import Any
 
-from refunds.ledger import Ledger, approvals, effects, requests, waits
+from refunds.ledger import Ledger, approvals, batches, effects, requests, waits
 
 _DECISION = ("person", "for_person", "decision", "reason", "channel", "verified")
 
@@ -34,6 +35,27 @@ def status(ledger: Ledger, refund_id: str) -> dict[str, Any]:
         "waits": [_wait(wait) for wait in waits.open_waits(ledger, refund_id)],
         "run_ids": requests.run_ids(ledger, refund_id),
         "completed_at": completed_at.isoformat() if completed_at else None,
+    }
+
+
+def night(ledger: Ledger, wanted: date | None) -> dict[str, Any] | None:
+    """What became of a night's batch (default: the last night's); None when it never ran."""
+    try:
+        found = (
+            batches.read(ledger, batches.night_id(wanted))
+            if wanted is not None
+            else batches.latest_night(ledger)
+        )
+    except LookupError:
+        return None
+    if found is None or found.night is None:
+        return None
+    return {
+        "batch_id": found.batch_id,
+        "night": found.night.isoformat(),
+        "submitted": batches.size(ledger, found.batch_id),
+        "started_at": found.opened_at.isoformat(),
+        "finished_at": found.finished_at.isoformat() if found.finished_at else None,
     }
 
 

@@ -39,8 +39,7 @@ async def issue_coupon(case: Case) -> Receipt:
 @steps.journaled
 async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     """Undo `issue_coupon`."""
-    what = (case.refund_id, "void_coupon", "coupons", "coupons", coupon.reference)
-    return receipt(await perform(undoing(Undoing(*what, verb="void", done="void"))))
+    return receipt(await perform(voiding(case, coupon)))
 
 
 @task(
@@ -53,6 +52,7 @@ async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def find_coupon(case: Case) -> Receipt | None:
     """The coupon of a refund that is given up, if it was issued."""
     return receipt_of(await found(coupon(case)))
@@ -70,3 +70,9 @@ def coupon(case: Case) -> Action:
     return creation(
         case.refund_id, "issue_coupon", "coupons", "coupons", body, id_field="coupon_id"
     )
+
+
+def voiding(case: Case, coupon: Receipt) -> Action:
+    """The end of a coupon."""
+    what = (case.refund_id, "void_coupon", "coupons", "coupons", coupon.reference)
+    return undoing(Undoing(*what, verb="void", done="void"))

@@ -39,8 +39,7 @@ async def hold_shipment(case: Case) -> Receipt:
 @steps.journaled
 async def release_shipment(case: Case, hold: Receipt) -> Receipt:
     """Undo `hold_shipment`: nothing was paid, so the order goes out after all."""
-    what = (case.refund_id, "release_shipment", "logistics", "holds", hold.reference)
-    return receipt(await perform(undoing(Undoing(*what, verb="release", done="released"))))
+    return receipt(await perform(releasing(case, hold)))
 
 
 @task(
@@ -72,8 +71,7 @@ async def create_return_label(case: Case) -> Receipt:
 @steps.journaled
 async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     """Undo `create_return_label`: nothing was paid, so nothing has to come back."""
-    what = (case.refund_id, "cancel_return_label", "logistics", "labels", label.reference)
-    return receipt(await perform(undoing(Undoing(*what, verb="cancel", done="cancelled"))))
+    return receipt(await perform(cancelling(case, label)))
 
 
 @task(
@@ -86,6 +84,7 @@ async def cancel_return_label(case: Case, label: Receipt) -> Receipt:
     retry_condition_fn=steps.may_retry,
     timeout_seconds=90,
 )
+@steps.journaled
 async def find_parcel(case: Case) -> Receipt | None:
     """What was done to the parcel of a refund that is given up: its hold or its label, if any."""
     action = shipment_hold(case) if case.request.kind is Kind.CANCEL else return_label(case)
@@ -108,3 +107,15 @@ def return_label(case: Case) -> Action:
     return creation(
         case.refund_id, "create_return_label", "logistics", "labels", body, id_field="label_id"
     )
+
+
+def releasing(case: Case, hold: Receipt) -> Action:
+    """The end of a hold."""
+    what = (case.refund_id, "release_shipment", "logistics", "holds", hold.reference)
+    return undoing(Undoing(*what, verb="release", done="released"))
+
+
+def cancelling(case: Case, label: Receipt) -> Action:
+    """The end of a return label."""
+    what = (case.refund_id, "cancel_return_label", "logistics", "labels", label.reference)
+    return undoing(Undoing(*what, verb="cancel", done="cancelled"))

@@ -49,19 +49,25 @@ def read_case(request: RefundRequest, round_number: int) -> Case:
     order = found.orders.get(order_id)
     if order is None:
         return Case(request=request, round=round_number, order=None)
+    captured = _charges(found.payments.get(order_id, []), order["currency"])
+    known, rivals = fitting(found, order_id, captured), requests.rivals(books.ledger(), request)
+    return Case(request=request, round=round_number, order=known, rivals=rivals)
+
+
+def fitting(found: shop.Shop, order_id: str, captured: tuple[Charge, ...]) -> Order:
+    """The order with its charges. Raises NeedsAttention for what is no order of ours."""
+    order = found.orders[order_id]
     methods = found.methods.get(order["customer_id"], [])
     try:
-        known = Order(
+        return Order(
             **order,
             items=tuple(Item(**item) for item in found.items.get(order_id, [])),
-            charges=_charges(found.payments.get(order_id, []), order["currency"]),
+            charges=captured,
             payment_methods={row["payment_method_id"]: row["source"] for row in methods},
         )
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise NeedsAttention(f"the shop's order {order_id} does not fit: {wrong}") from error
-    rivals = requests.rivals(books.ledger(), request)
-    return Case(request=request, round=round_number, order=known, rivals=rivals)
 
 
 def with_after_sales(case: Case) -> Case:

@@ -1,7 +1,7 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from prefect import task
@@ -12,7 +12,15 @@ from prefect.runtime import flow_run
 from refunds import asking, wording
 from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import approvals, charges, history, leases, outages, requests, waits
+from refunds.ledger import (
+    Page,
+    approvals,
+    charges,
+    history,
+    leases,
+    requests,
+    waits,
+)
 from refunds.ledger.effects import key_of
 from refunds.models import (
     ApprovalRequest,
@@ -28,10 +36,10 @@ from refunds.models import (
 )
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
-from tasks import books, orders, steps
+from tasks import books, orders, outages, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
-_MOST_ROUNDS = 20
+MOST_ROUNDS = 20
 
 # Enough wrong requests in one message to see what is wrong with all of them.
 _NAMED = 20
@@ -111,22 +119,9 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     """Write the verdict and its reasons to the ledger, and the facts to the run's page."""
     refund_id = case.refund_id
     with books.ledger().page(refund_id, books.fence(refund_id)) as page:
-        page.append(
-            "refund.assessed",
-            {
-                "round": case.round,
-                "assessment": assessment.plain(),
-                "order": case.order.plain() if case.order else None,
-                "after_sales": [record.plain() for record in case.after_sales],
-                "rivals": [rival.plain() for rival in case.rivals],
-                "risk": risk.plain(),
-            },
-        )
-        reasons = [reason.plain() for reason in assessment.reasons]
-        page.change(verdict=str(assessment.verdict), reasons=reasons)
-        if assessment.verdict is Verdict.APPROVE:
-            page.enter(State.APPROVED)
+        write_assessment(page, case, assessment, risk)
         steps.close(page, None)
+    reasons = [reason.plain() for reason in assessment.reasons]
     facts = bound_facts(case, assessment.opinion, assessment.policy_version)
     await acreate_markdown_artifact(
         key="refund-facts",
@@ -134,6 +129,25 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
         + wording.facts_markdown(facts, reasons, binding_digest(facts)),
         description=f"{refund_id}: {assessment.verdict}",
     )
+
+
+def write_assessment(page: Page, case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
+    """The verdict, its reasons, and every fact that it was reached by."""
+    page.append(
+        "refund.assessed",
+        {
+            "round": case.round,
+            "assessment": assessment.plain(),
+            "order": case.order.plain() if case.order else None,
+            "after_sales": [record.plain() for record in case.after_sales],
+            "rivals": [rival.plain() for rival in case.rivals],
+            "risk": risk.plain(),
+        },
+    )
+    reasons = [reason.plain() for reason in assessment.reasons]
+    page.change(verdict=str(assessment.verdict), reasons=reasons)
+    if assessment.verdict is Verdict.APPROVE:
+        page.enter(State.APPROVED)
 
 
 @task(
@@ -174,8 +188,8 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     approval counts no more and the refund is assessed again.
     """
     ledger, refund_id = books.ledger(), case.refund_id
-    if case.round > _MOST_ROUNDS:
-        raise NeedsAttention(f"{refund_id} changed {_MOST_ROUNDS} times while it was decided")
+    if case.round > MOST_ROUNDS:
+        raise NeedsAttention(f"{refund_id} changed {MOST_ROUNDS} times while it was decided")
     if charges.holds_money(ledger, refund_id):
         return True
     change = what_changed(case, assessment)
@@ -229,14 +243,19 @@ async def write_audit(case: Case, outcome: Outcome, why: str) -> Outcome:
     """Close the refund's books: outcome, reason, and the lease given back."""
     ledger, refund_id = books.ledger(), case.refund_id
     with ledger.page(refund_id, books.fence(refund_id)) as page:
-        if page.row["outcome"] is None:
-            page.append("refund.concluded", {"outcome": str(outcome), "why": why})
-            page.enter(State.COMPLETED)
-            page.change(outcome=str(outcome), completed_at=page.now, attention=None)
+        close_books(page, outcome, why)
         steps.close(page, outcome)
         page.change(lease_holder=None, lease_expires_at=None)
     books.let_go(refund_id)
     return outcome
+
+
+def close_books(page: Page, outcome: Outcome, why: str) -> None:
+    """The end of a refund on its page."""
+    if page.row["outcome"] is None:
+        page.append("refund.concluded", {"outcome": str(outcome), "why": why})
+        page.enter(State.COMPLETED)
+        page.change(outcome=str(outcome), completed_at=page.now, attention=None)
 
 
 def enter_syncing(refund_id: str) -> None:
@@ -253,20 +272,12 @@ def enter_syncing(refund_id: str) -> None:
 )
 @steps.journaled
 async def note_outage(request: RefundRequest, system: str, detail: str) -> Standstill:
-    """Decide when to try again; when patience is over, hand the refund to a person.
-
-    While the system counts as away all wait for it together, and only who tries loses patience.
-    """
-    ledger, refund_id = books.ledger(), request.refund_id
-    tried = waits.count_named(ledger, refund_id, f"outage-{system}-")
-    pauses = books.policy().patience.outage_seconds
-    if tried >= len(pauses):
-        return hand_to_a_person(refund_id, f"{detail}, after {tried} attempts")
-    outages.found_away(ledger, system, refund_id, detail, pauses)
-    outage = outages.standing(ledger, system)
-    until = outage.until if outage is not None else None
-    due_at = until or ledger.clock() + timedelta(seconds=pauses[tried])
-    return begin_wait(refund_id, f"outage-{system}-{tried + 1}", "timer", due_at)
+    """Decide when to try again; when patience is over, hand the refund to a person."""
+    following = outages.next_try(books.ledger(), request.refund_id, system, detail)
+    if isinstance(following, str):
+        return hand_to_a_person(request.refund_id, following)
+    name, due_at = following
+    return begin_wait(request.refund_id, name, "timer", due_at)
 
 
 @task(

@@ -25,6 +25,6 @@ async def load_risk(case: Case) -> RiskFeatures:
 
 def read_risk(case: Case) -> RiskFeatures:
     """The features as they are now. Raises SystemUnavailable when the shop cannot be asked."""
-    history = shop.history_of(case.request)
+    history = shop.histories_of([case.request])[case.refund_id]
     history["other_refunds"] = requests.other_refunds_of(books.ledger(), case.request)
     return RiskFeatures(**history)

@@ -18,12 +18,13 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed, Running, Scheduled
 
 from refunds.errors import SystemUnavailable
-from refunds.ledger import Ledger, leases, requests, waits
+from refunds.ledger import Page, batches, leases, requests, storage, waits
 from refunds.models import RefundRequest
 from refunds.settings import settings
-from tasks import books
+from tasks import books, found_before
 
 REFUND_DEPLOYMENT = "refund/refund"
+BATCH_DEPLOYMENT = "batch/batch"
 
 # A run that a worker took but that did not ask the ledger for its refund within this time is
 # taken for lost with its worker; a busy queue leaves runs Scheduled, not Pending.
@@ -41,7 +42,9 @@ def prefect() -> PrefectClient:
     """Prefect's API: the run's own inside a flow run, the configured one elsewhere."""
     if FlowRunContext.get() is not None:
         return get_client()
-    return PrefectClient(settings().prefect_api_url)
+    return PrefectClient(
+        settings().prefect_api_url, auth_string=settings().prefect_auth_string or None
+    )
 
 
 async def launch(refund_id: str, *, again: bool = False) -> str:
@@ -63,13 +66,21 @@ async def launch(refund_id: str, *, again: bool = False) -> str:
                 parameters={"request": request.plain()},
                 name=f"refund-{refund_id}",
                 tags=["refund"],
-                idempotency_key=f"{refund_id}:run:{number}",
+                idempotency_key=idempotency_key(refund_id, number),
             )
     except (httpx.HTTPError, ObjectNotFound) as error:
         raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
     if again and row["run_id"] is not None:
         await _retire(row["run_id"], str(run.id))
-    return _own(ledger, refund_id, str(run.id), number, replaces=row["run_id"])
+    found = found_before.results(ledger, request) if row["batch_id"] else {}
+    with ledger.page(refund_id) as page:
+        storage.keep(page.connection, found, page.now)
+        return _own(page, str(run.id), number, replaces=row["run_id"])
+
+
+def idempotency_key(name: str, number: int) -> str:
+    """What makes the n-th run of a refund or a batch one run, however often it is asked for."""
+    return f"{name}:run:{number}"
 
 
 async def launch_nightly(night: date | None) -> str:
@@ -82,6 +93,32 @@ async def launch_nightly(night: date | None) -> str:
             )
     except (httpx.HTTPError, ObjectNotFound) as error:
         raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    return str(run.id)
+
+
+async def launch_batch(batch_id: str) -> str:
+    """Start a run for a batch, the next one if it had one before; returns its id.
+
+    Asking twice starts one: the n-th run of a batch has one idempotency key.
+    """
+    ledger = books.ledger()
+    batch = batches.read(ledger, batch_id)
+    number = batch.run_number + 1
+    try:
+        async with prefect() as client:
+            deployment = await client.read_deployment_by_name(BATCH_DEPLOYMENT)
+            run = await client.create_flow_run_from_deployment(
+                deployment.id,
+                parameters={"batch_id": batch_id},
+                name=batch_id,
+                tags=["batch"],
+                idempotency_key=idempotency_key(batch_id, number),
+            )
+    except (httpx.HTTPError, ObjectNotFound) as error:
+        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    if batch.run_id is not None:
+        await _retire(batch.run_id, str(run.id))
+    batches.assign(ledger, batch_id, str(run.id), number)
     return str(run.id)
 
 
@@ -109,13 +146,12 @@ async def _retire(old_run_id: str, new_run_id: str) -> None:
                 await client.set_flow_run_state(run.id, taken_over)
 
 
-def _own(ledger: Ledger, refund_id: str, run_id: str, number: int, *, replaces: str | None) -> str:
+def _own(page: Page, run_id: str, number: int, *, replaces: str | None) -> str:
     """Make the run the refund's own, unless another one came before it; returns the owner."""
-    with ledger.page(refund_id) as page:
-        is_first = page.row["run_number"] < number and page.row["run_id"] in (replaces, run_id)
-        if is_first and page.row["outcome"] is None:
-            leases.assign(page, run_id, number)
-        return str(page.row["run_id"])
+    is_first = page.row["run_number"] < number and page.row["run_id"] in (replaces, run_id)
+    if is_first and page.row["outcome"] is None:
+        leases.assign(page, run_id, number)
+    return str(page.row["run_id"])
 
 
 async def wake(refund_id: str) -> bool:

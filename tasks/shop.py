@@ -1,7 +1,7 @@
 """The shop's database, by the user's own mapping; read only, and money exactly or not at all."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -20,13 +20,16 @@ from refunds.shop_mapping import (
     Section,
     ShopMapping,
     in_our_words,
-    orders_of_customer,
+    orders_of_customers,
     read,
     statement,
 )
 from tasks import books
 
 Rows = list[dict[str, Any]]
+History = dict[str, int]
+
+_HISTORY = ("orders_total", "orders_cancelled", "spent_minor", "refunded_minor")
 
 # SQLite's oldest limit on parameters is 999.
 _AT_ONCE = 900
@@ -57,6 +60,7 @@ class Shop:
         with _asking() as connection:
             found = self._found(connection, "orders", wanted)
             self.orders = {order_id: rows[0] for order_id, rows in found.items()}
+            _check_currencies(self.orders)
             self.items = self._found(connection, "items", wanted)
             self.payments = self._found(connection, "payments", wanted)
             self.after_sales = self._found(connection, "after_sales", wanted)
@@ -85,23 +89,24 @@ def known_orders(order_ids: list[str]) -> dict[str, str]:
     return {order_id: str(rows[0]["currency"]) for order_id, rows in found.items()}
 
 
-def history_of(request: RefundRequest) -> dict[str, int]:
-    """The customer's orders_total, orders_cancelled, spent_minor and refunded_minor.
+def histories_of(requests: Sequence[RefundRequest]) -> dict[str, History]:
+    """By refund id, the customer's own history in the request's currency, in minor units.
 
-    Amounts are in the request's currency.
+    It has orders_total, orders_cancelled, spent_minor and refunded_minor.
     """
-    shop, currency = mapping(), request.currency
+    shop, customers = mapping(), sorted({request.customer_id for request in requests})
     with _asking() as connection:
-        if shop.risk is None:
-            return _counted(connection, shop, request)
-        asked = {"customer_id": request.customer_id, "currency": currency}
-        row = connection.execute(sa.text(shop.risk.select or ""), asked).mappings().first()
-    counted = dict(row) if row else {}
-    history = {name: int(counted.get(name) or 0) for name in ("orders_total", "orders_cancelled")}
-    for name in ("spent", "refunded"):
-        what = f"customer {request.customer_id}, risk.{name}"
-        history[f"{name}_minor"] = exactly(counted.get(name) or 0, currency, shop.amounts, what)
-    return history
+        found = _found(connection, shop.risk, "risk", customers) if shop.risk is not None else None
+        counted = _counted(connection, shop, customers) if found is None else {}
+    histories = {}
+    for request in requests:
+        customer, currency = request.customer_id, request.currency
+        if found is None:
+            history = counted.get((customer, currency))
+        else:
+            history = _history(found.get(customer, []), customer, currency, shop.amounts)
+        histories[request.refund_id] = history or dict.fromkeys(_HISTORY, 0)
+    return histories
 
 
 def refunded_before(order_ids: Iterable[str]) -> dict[str, int]:
@@ -112,6 +117,14 @@ def refunded_before(order_ids: Iterable[str]) -> dict[str, int]:
             if row["type"] == "refund":
                 total[row["charge_id"]] += row["amount_minor"]
     return dict(total)
+
+
+def _check_currencies(orders: dict[str, dict[str, Any]]) -> None:
+    for order_id, order in orders.items():
+        if not money.is_currency(str(order["currency"])):
+            raise NeedsAttention(
+                f"the shop's order {order_id} is in {order['currency']!r}, which is no currency"
+            )
 
 
 def exactly(value: Any, currency: str, amounts: str, what: str) -> int:
@@ -146,15 +159,22 @@ def _found(
     connection: sa.Connection, section: Section, name: str, ids: list[str]
 ) -> dict[str, Rows]:
     """The section's rows of each of these orders or customers."""
-    query, found = statement(section, name), defaultdict[str, Rows](list)
-    if isinstance(query, sa.TextClause):
-        for wanted in ids:
-            for row in _rows(connection, query, {PARAMETERS[name]: wanted}):
-                found[wanted].append(_ours(section, row))
-        return dict(found)
+    query = statement(section, name)
+    if not isinstance(query, sa.TextClause):
+        return _asked(connection, section, query, ids)
+    return {
+        wanted: [_ours(section, row) for row in rows]
+        for wanted in ids
+        if (rows := _rows(connection, query, {PARAMETERS[name]: wanted}))
+    }
+
+
+def _asked(
+    connection: sa.Connection, section: Section, query: sa.Select[Any], ids: list[str]
+) -> dict[str, Rows]:
+    found = defaultdict[str, Rows](list)
     for start in range(0, len(ids), _AT_ONCE):
-        chunk = ids[start : start + _AT_ONCE]
-        for row in _rows(connection, query, {"ids": chunk}):
+        for row in _rows(connection, query, {"ids": ids[start : start + _AT_ONCE]}):
             found[str(row.pop("shop_key"))].append(_ours(section, row))
     return dict(found)
 
@@ -174,30 +194,40 @@ def _rows(connection: sa.Connection, query: Any, asked: dict[str, Any]) -> Rows:
 def _ours(section: Section, row: dict[str, Any]) -> dict[str, Any]:
     for name in _IDS & row.keys():
         row[name] = str(row[name])
-    if "currency" in row:
+    if row.get("currency") is not None:
         row["currency"] = str(row["currency"]).strip().upper()
     return in_our_words(section, row)
 
 
+def _history(rows: Rows, customer: str, currency: str, amounts: str) -> History | None:
+    for row in rows:
+        if row["currency"] not in (currency, None):
+            continue
+        history = {name: int(row[name]) for name in ("orders_total", "orders_cancelled")}
+        for name in ("spent", "refunded"):
+            what = f"customer {customer}, risk.{name}"
+            history[f"{name}_minor"] = exactly(row[name], currency, amounts, what)
+        return history
+    return None
+
+
 def _counted(
-    connection: sa.Connection, shop: ShopMapping, request: RefundRequest
-) -> dict[str, int]:
-    """The history, counted from the orders and payments themselves."""
-    query = orders_of_customer(shop.orders)
-    rows = _rows(connection, query, {"customer_id": request.customer_id})
-    orders = [_ours(shop.orders, row) for row in rows]
-    mine = [order for order in orders if order["currency"] == request.currency]
-    payments = _found(connection, shop.payments, "payments", [order["order_id"] for order in mine])
-    sums = {"payment": 0, "refund": 0}
-    for order_id, lines in payments.items():
+    connection: sa.Connection, shop: ShopMapping, customers: list[str]
+) -> dict[tuple[str, str], History]:
+    """The histories by customer and currency, counted from the orders and payments themselves."""
+    found = _asked(connection, shop.orders, orders_of_customers(shop.orders), customers)
+    orders = {order["order_id"]: order for rows in found.values() for order in rows}
+    counted: dict[tuple[str, str], History] = defaultdict(lambda: dict.fromkeys(_HISTORY, 0))
+    for order in orders.values():
+        history = counted[order["customer_id"], order["currency"]]
+        history["orders_total"] += 1
+        history["orders_cancelled"] += order["status"] == "cancelled"
+    sums = {"payment": "spent_minor", "refund": "refunded_minor"}
+    for order_id, lines in _found(connection, shop.payments, "payments", sorted(orders)).items():
+        order = orders[order_id]
         for line in lines:
-            what = f"order {order_id}, payments.amount"
-            amount = exactly(line["amount"], request.currency, shop.amounts, what)
             if line["type"] in sums:
-                sums[line["type"]] += amount
-    return {
-        "orders_total": len(mine),
-        "orders_cancelled": sum(order["status"] == "cancelled" for order in mine),
-        "spent_minor": sums["payment"],
-        "refunded_minor": sums["refund"],
-    }
+                what = f"order {order_id}, payments.amount"
+                amount = exactly(line["amount"], order["currency"], shop.amounts, what)
+                counted[order["customer_id"], order["currency"]][sums[line["type"]]] += amount
+    return counted

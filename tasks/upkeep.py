@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from refunds.errors import StepFailed
-from refunds.ledger import effects, leases, requests, waits
+from refunds.ledger import batches, effects, leases, requests, waits
 from refunds.models import State
 from tasks import books, payments, runs
 
@@ -72,6 +72,26 @@ async def relaunch_lost() -> int:
         await runs.launch(row["refund_id"], again=True)
         relaunched += 1
     return relaunched
+
+
+@task(name="relaunch_batches", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
+async def relaunch_batches() -> int:
+    """Start a run for every batch that has work and no run of its own that lives; how many."""
+    ledger = books.ledger()
+    waiting = {batch.batch_id: batch for batch in batches.to_launch(ledger)}
+    lost = await runs.lost(
+        [
+            {"batch_id": batch.batch_id, "run_id": batch.run_id, "lease_holder": batch.lease_holder}
+            for batch in waiting.values()
+        ]
+    )
+    for row in lost:
+        batch = waiting[row["batch_id"]]
+        if batch.deaths >= _MOST_RUNS:
+            batches.dissolve(ledger, batch)
+        else:
+            await runs.launch_batch(batch.batch_id)
+    return len(lost)
 
 
 def _give_up(refund_id: str) -> None:

@@ -21,6 +21,8 @@ def prepare() -> None:
         # Nothing about a refund leaves the machine by way of statistics.
         "DO_NOT_TRACK": "1",
     }
+    if settings().prefect_auth_string:
+        given["PREFECT_API_AUTH_STRING"] = settings().prefect_auth_string
     # Prefect makes its directory, but not one within another. Whoever needs it will say so.
     with contextlib.suppress(OSError):
         settings().home_dir.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 """Prefect's server and what has been set up in it."""
 
+import httpx
 import prefect
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from refunds.doctor.findings import Unwell
 from refunds.names import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, WORK_POOL
@@ -30,13 +31,23 @@ async def server() -> str:
                 f"{address} does not answer ({type(problem).__name__})",
                 "start it with `refunds up`, or name another in PREFECT_API_URL",
             )
-        found = await client.api_version()
+        try:
+            found = await client.api_version()
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != httpx.codes.UNAUTHORIZED:
+                raise
+            raise Unwell(
+                f"{address} asks for a password and does not take ours",
+                "set PREFECT_API_AUTH_STRING to what that server was started with, or "
+                "REFUNDS_HOME to the home of the stack that it belongs to",
+            ) from error
     if found != prefect.__version__:
         raise Unwell(
             f"{address} has version {found}, this program {prefect.__version__}",
             "install the same version on both sides",
         )
-    return f"{address}, version {found}"
+    guard = "asks for a password" if settings().prefect_auth_string else "open to this machine"
+    return f"{address}, version {found}, {guard}"
 
 
 async def blocks() -> str:

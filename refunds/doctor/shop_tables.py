@@ -24,10 +24,6 @@ def wrong(engine: sa.Engine) -> list[str]:
         else:
             asked = {PARAMETERS[name]: _NOBODY}
             found += _select(engine, name, section.select, FIELDS[name], asked)
-    if mapping.risk is not None and mapping.risk.select is not None:
-        fields = ("orders_total", "orders_cancelled", "spent", "refunded")
-        asked = {"customer_id": _NOBODY, "currency": "USD"}
-        found += _select(engine, "risk", mapping.risk.select, fields, asked)
     return sorted(set(found))
 
 

@@ -41,7 +41,7 @@ def abandon(ledger: Ledger, refund_id: str, person: str, reason: str) -> None:
         if current is not None and current.status == approvals.OPEN:
             approvals.withdraw(page, current, "the refund was given up")
         effects.refuse_blocked(page)
-        charges.book_released(page)
+        charges.book_released(page, charges.reservation_of(page))
         page.change(
             given_up=f"Given up by {person}: {reason}",
             attention=None,

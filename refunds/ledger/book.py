@@ -55,10 +55,30 @@ class Page:
             "previous_digest": self.row["last_digest"],
         }
         entry_digest = digest(entry)
-        self.connection.execute(
-            schema.history.insert().values(**{**entry, "at": self.now, "digest": entry_digest})
-        )
+        self.insert(schema.history, **{**entry, "at": self.now, "digest": entry_digest})
         self.change(last_sequence=entry["sequence"], last_digest=entry_digest)
+
+    def insert(self, table: sa.Table, **values: Any) -> None:
+        """Insert a row that belongs to this refund."""
+        self.connection.execute(table.insert().values(**values))
+
+    def update(self, table: sa.Table, key: dict[str, Any], **columns: Any) -> None:
+        """Set columns of the row with this key."""
+        self.connection.execute(
+            table.update().where(*(table.c[name] == key[name] for name in key)).values(**columns)
+        )
+
+    def move_money(self, charge_id: str, *, reserved_minor: int, refunded_minor: int) -> None:
+        """Add to what is reserved and refunded on a charge."""
+        row = schema.charges.c
+        self.connection.execute(
+            schema.charges.update()
+            .where(row.charge_id == charge_id)
+            .values(
+                reserved_minor=row.reserved_minor + reserved_minor,
+                refunded_minor=row.refunded_minor + refunded_minor,
+            )
+        )
 
     def write(self) -> None:
         """Write the changed columns; called by the ledger at the end of the transaction."""

@@ -1,6 +1,9 @@
 """Money on a charge: reserved before it is paid, booked when it is known to be paid."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -9,7 +12,10 @@ from refunds.errors import ChargeExhausted, LedgerRefusal
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.engine import insert_if_absent
+from refunds.ledger.pages import among
 from refunds.models import Case, State
+
+Reservation = dict[str, Any]
 
 
 def open_charge(
@@ -39,6 +45,41 @@ def open_charge(
                 )
             )
         return int(connection.execute(query).scalar_one())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A captured payment as the shop has it; `refunded_minor` was refunded before we came."""
+
+    charge_id: str
+    currency: str
+    captured_minor: int
+    refunded_minor: int
+
+
+def open_charges(ledger: Ledger, seen: Sequence[Seen]) -> dict[str, int]:
+    """As `open_charge`, for many: what is left on each, by charge id, in minor units."""
+    row = schema.charges.c
+    ids = {charge.charge_id for charge in seen}
+
+    def left(connection: sa.Connection) -> dict[str, int]:
+        query = sa.select(
+            row.charge_id, row.captured_minor - row.reserved_minor - row.refunded_minor
+        ).where(among(connection, row.charge_id, ids))
+        return {charge_id: int(minor) for charge_id, minor in connection.execute(query)}
+
+    with ledger.reading() as connection:
+        known = left(connection)
+    new = {charge.charge_id: charge for charge in seen if charge.charge_id not in known}
+    if not new:
+        return known
+    with ledger.writing() as connection:
+        connection.execute(
+            insert_if_absent(connection, schema.charges),
+            # In one order for everybody, so that two who see the same charges never wait in a ring.
+            [{**asdict(new[charge_id]), "reserved_minor": 0} for charge_id in sorted(new)],
+        )
+        return left(connection)
 
 
 def left_on(ledger: Ledger, charge_id: str) -> int | None:
@@ -75,6 +116,16 @@ def holds_reservation(ledger: Ledger, charge_id: str) -> bool:
         return connection.execute(query).first() is not None
 
 
+def holding(ledger: Ledger, refund_ids: Iterable[str]) -> set[str]:
+    """Those of these refunds for which money is reserved, or was paid."""
+    row = schema.reservations.c
+    with ledger.reading() as connection:
+        query = sa.select(row.refund_id).where(
+            among(connection, row.refund_id, refund_ids), row.state.in_(("reserved", "refunded"))
+        )
+        return set(connection.execute(query).scalars())
+
+
 def reserve(ledger: Ledger, case: Case, fence: int) -> None:
     """Set the money and the items aside for this refund; doing it again changes nothing.
 
@@ -89,34 +140,35 @@ def reserve(ledger: Ledger, case: Case, fence: int) -> None:
         _lock_charges(page, case)
         _take_from_charge(page, charge.charge_id, request.amount_minor, request.currency)
         _claim_items(page, case)
-        page.connection.execute(
-            schema.reservations.delete().where(schema.reservations.c.refund_id == case.refund_id)
-        )
-        page.connection.execute(
-            schema.reservations.insert().values(
-                refund_id=case.refund_id,
-                charge_id=charge.charge_id,
-                amount_minor=request.amount_minor,
-                item_ids=list(request.item_ids),
-                state="reserved",
-            )
-        )
-        page.append(
-            "money.reserved",
-            {"charge_id": charge.charge_id, "amount_minor": request.amount_minor},
-        )
-        page.enter(State.PAYING)
+        note_reserved(page, case, charge.charge_id, was_released=state_of(page) is not None)
 
 
-def book_refunded(page: Page) -> None:
+def note_reserved(page: Page, case: Case, charge_id: str, *, was_released: bool) -> None:
+    """Write down what was taken from the charge for this refund."""
+    request = case.request
+    row = {
+        "charge_id": charge_id,
+        "amount_minor": request.amount_minor,
+        "item_ids": list(request.item_ids),
+        "state": "reserved",
+    }
+    if was_released:
+        page.update(schema.reservations, {"refund_id": case.refund_id}, **row)
+    else:
+        page.insert(schema.reservations, refund_id=case.refund_id, **row)
+    page.append("money.reserved", {"charge_id": charge_id, "amount_minor": request.amount_minor})
+    page.enter(State.PAYING)
+
+
+def book_refunded(page: Page, reservation: Reservation | None) -> None:
     """Reserved money has been paid."""
-    if _move(page, "reserved", "refunded", reserved=-1, refunded=1):
+    if _move(page, reservation, "reserved", "refunded", reserved=-1, refunded=1):
         page.append("money.refunded", {"refund_id": page.refund_id})
 
 
-def book_released(page: Page) -> None:
+def book_released(page: Page, reservation: Reservation | None) -> None:
     """Reserved money will not be paid; it and the items are free again."""
-    if _move(page, "reserved", "released", reserved=-1, refunded=0):
+    if _move(page, reservation, "reserved", "released", reserved=-1, refunded=0):
         page.append("money.released", {"refund_id": page.refund_id})
 
 
@@ -125,10 +177,24 @@ def book_returned(page: Page) -> bool:
 
     False when that is in the books already.
     """
-    moved = _move(page, "refunded", "released", reserved=0, refunded=-1)
+    moved = _move(page, reservation_of(page), "refunded", "released", reserved=0, refunded=-1)
     if moved:
         page.append("money.returned", {"refund_id": page.refund_id})
     return moved
+
+
+def reservation_of(page: Page) -> Reservation | None:
+    """The refund's reservation, locked."""
+    found = (
+        page.connection.execute(
+            sa.select(schema.reservations)
+            .where(schema.reservations.c.refund_id == page.refund_id)
+            .with_for_update()
+        )
+        .mappings()
+        .first()
+    )
+    return dict(found) if found else None
 
 
 def state_of(page: Page) -> str | None:
@@ -160,20 +226,30 @@ def _take_from_charge(page: Page, charge_id: str, amount_minor: int, currency: s
         .values(reserved_minor=row.reserved_minor + amount_minor)
     )
     if taken.rowcount != 1:
-        raise ChargeExhausted(
-            f"charge {charge_id} has less than {money.show(amount_minor, currency)} left"
-        )
+        raise too_little(charge_id, amount_minor, currency)
+
+
+def too_little(charge_id: str, amount_minor: int, currency: str) -> ChargeExhausted:
+    """What is raised when a charge has less left than is asked."""
+    return ChargeExhausted(
+        f"charge {charge_id} has less than {money.show(amount_minor, currency)} left"
+    )
 
 
 def _claim_items(page: Page, case: Case) -> None:
     """The order's charges are locked by now, so no other refund of it counts at this time."""
-    free = Counter(item.item_id for item in case.order.items) if case.order else Counter()
     claimed = page.connection.execute(
         sa.select(schema.reservations.c.item_ids)
         .join(schema.refunds, schema.refunds.c.refund_id == schema.reservations.c.refund_id)
         .where(schema.refunds.c.order_id == case.request.order_id)
         .where(schema.reservations.c.state.in_(("reserved", "refunded")))
     ).scalars()
+    check_items_free(case, claimed)
+
+
+def check_items_free(case: Case, claimed: Iterable[list[str]]) -> None:
+    """Raise ChargeExhausted when what the order's other refunds claimed leaves too little."""
+    free = Counter(item.item_id for item in case.order.items) if case.order else Counter()
     for item_ids in claimed:
         free.subtract(item_ids)
     free.subtract(case.request.item_ids)
@@ -182,16 +258,15 @@ def _claim_items(page: Page, case: Case) -> None:
         raise ChargeExhausted(f"already refunded by another request: {', '.join(short)}")
 
 
-def _move(page: Page, before: str, after: str, *, reserved: int, refunded: int) -> bool:
-    reservation = (
-        page.connection.execute(
-            sa.select(schema.reservations)
-            .where(schema.reservations.c.refund_id == page.refund_id)
-            .with_for_update()
-        )
-        .mappings()
-        .first()
-    )
+def _move(
+    page: Page,
+    reservation: Reservation | None,
+    before: str,
+    after: str,
+    *,
+    reserved: int,
+    refunded: int,
+) -> bool:
     if reservation is None or reservation["state"] == after:
         return False
     if reservation["state"] != before:
@@ -199,18 +274,10 @@ def _move(page: Page, before: str, after: str, *, reserved: int, refunded: int) 
             f"{page.refund_id}: money that is {reservation['state']} cannot become {after}"
         )
     amount = reservation["amount_minor"]
-    row = schema.charges.c
-    page.connection.execute(
-        schema.charges.update()
-        .where(row.charge_id == reservation["charge_id"])
-        .values(
-            reserved_minor=row.reserved_minor + reserved * amount,
-            refunded_minor=row.refunded_minor + refunded * amount,
-        )
+    page.move_money(
+        reservation["charge_id"],
+        reserved_minor=reserved * amount,
+        refunded_minor=refunded * amount,
     )
-    page.connection.execute(
-        schema.reservations.update()
-        .where(schema.reservations.c.refund_id == page.refund_id)
-        .values(state=after)
-    )
+    page.update(schema.reservations, {"refund_id": page.refund_id}, state=after)
     return True

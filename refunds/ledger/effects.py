@@ -21,6 +21,9 @@ FINAL = ("succeeded", "refused")
 # The one step that moves money; its endings also move the reservation.
 PAYMENT_STEP = "issue_refund"
 
+# The waits that are over once the gateway has had its last word.
+ENDED_BY_PAYMENT = ("settlement", "attention")
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -47,6 +50,32 @@ class Effect:
         return self.state in FINAL
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a send ended: a state, and what the other system said."""
+
+    key: str
+    state: str
+    response: dict[str, Any] | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a runner with this fence is about to send."""
+
+    key: str
+    step: str
+    system: str
+    request: dict[str, Any]
+    fence: int
+
+    @property
+    def pays(self) -> bool:
+        """Whether money moves: then it has to be reserved first."""
+        return self.step == PAYMENT_STEP
+
+
 def key_of(refund_id: str, step: str, attempt: str | int | None = None) -> str:
     """`{refund_id}:{step}`, or `{refund_id}:{step}:{n}` where a business attempt is a new one."""
     return f"{refund_id}:{step}" if attempt is None else f"{refund_id}:{step}:{attempt}"
@@ -69,32 +98,45 @@ def intend(
     another request, LedgerRefusal for a payment whose money is not reserved, StaleRunner when the
     lease is gone.
     """
-    request_digest = digest(request)
+    intent = Intent(key, step, system, request, fence)
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
-        if known is None:
-            if step == PAYMENT_STEP and charges.state_of(page) != "reserved":
-                raise LedgerRefusal(f"{key}: no money is reserved, so nothing may be paid")
-            page.connection.execute(
-                schema.effects.insert().values(
-                    key=key,
-                    refund_id=refund_id,
-                    step=step,
-                    system=system,
-                    request=request,
-                    request_digest=request_digest,
-                    state="intended",
-                    sends=1,
-                    fence=fence,
-                    first_sent_at=page.now,
-                    updated_at=page.now,
-                )
-            )
-            page.append("effect.intended", {"key": key, "system": system, "request": request})
-            return Effect(key, "intended", request, None, None, 0, page.now)
-        if known["request_digest"] != request_digest:
-            raise KeyReused(f"{key} was intended with another request; this is a bug, not a retry")
-        return _effect(known)
+        money = charges.state_of(page) if known is None and intent.pays else None
+        return intend_on(page, intent, known, money)
+
+
+def intend_on(
+    page: Page, intent: Intent, known: dict[str, Any] | None, money: str | None
+) -> Effect:
+    """As `intend`, on a page: `known` is the key's row, `money` what became of the refund's."""
+    request_digest = digest(intent.request)
+    if known is None:
+        if intent.pays and money != "reserved":
+            raise LedgerRefusal(f"{intent.key}: no money is reserved, so nothing may be paid")
+        page.insert(
+            schema.effects,
+            key=intent.key,
+            refund_id=page.refund_id,
+            step=intent.step,
+            system=intent.system,
+            request=intent.request,
+            request_digest=request_digest,
+            state="intended",
+            sends=1,
+            fence=intent.fence,
+            first_sent_at=page.now,
+            updated_at=page.now,
+        )
+        page.append(
+            "effect.intended",
+            {"key": intent.key, "system": intent.system, "request": intent.request},
+        )
+        return Effect(intent.key, "intended", intent.request, None, None, 0, page.now)
+    if known["request_digest"] != request_digest:
+        raise KeyReused(
+            f"{intent.key} was intended with another request; this is a bug, not a retry"
+        )
+    return effect_of(known)
 
 
 def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
@@ -112,14 +154,14 @@ def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
             change |= {"state": "intended", **anew}
         _update(page, key, fence=fence, **change)
         page.append("effect.sent_again", {"key": key, "sends": known["sends"] + 1})
-        return _effect({**known, **change})
+        return effect_of({**known, **change})
 
 
 def read(ledger: Ledger, key: str) -> Effect | None:
     """The effect with this key, if it was ever intended."""
     with ledger.reading() as connection:
         row = _row(connection, key)
-    return _effect(row) if row else None
+    return effect_of(row) if row else None
 
 
 def of_refund(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
@@ -162,23 +204,34 @@ def record(
     """
     if fence is None and state in ("intended", "unknown", "blocked"):
         raise LedgerRefusal(f"{key}: only the runner may say that it is {state}")
+    ending = Ending(key, state, response, detail)
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
-        if known is None:
-            raise LedgerRefusal(f"{key} was never intended, so it cannot have ended")
-        if known["state"] in FINAL:
-            if state in FINAL and known["state"] != state:
-                raise LedgerRefusal(f"{key} is {known['state']} and cannot become {state}")
-            return _effect(known)
-        if known["state"] == state and known["response"] == response:
-            return _effect(known)
-        _update(page, key, state=state, response=response, detail=detail)
-        page.append(f"effect.{state}", {"key": key, "response": response, "detail": detail})
-        if known["step"] == PAYMENT_STEP:
-            _book_payment(page, state)
+        effect, is_news = record_on(page, ending, known)
+        if is_news and known is not None and known["step"] == PAYMENT_STEP:
+            book_payment(page, state, charges.reservation_of(page))
             if state in FINAL:
-                waits.end(page, ("settlement", "attention"), f"payment {state}")
-        return _effect({**known, "state": state, "response": response, "detail": detail})
+                waits.end(page, ENDED_BY_PAYMENT, f"payment {state}")
+        return effect
+
+
+def record_on(page: Page, ending: Ending, known: dict[str, Any] | None) -> tuple[Effect, bool]:
+    """As `record`, on a page and without the booking of money; says whether it is news."""
+    key, state = ending.key, ending.state
+    if known is None:
+        raise LedgerRefusal(f"{key} was never intended, so it cannot have ended")
+    if known["state"] in FINAL:
+        if state in FINAL and known["state"] != state:
+            raise LedgerRefusal(f"{key} is {known['state']} and cannot become {state}")
+        return effect_of(known), False
+    if known["state"] == state and known["response"] == ending.response:
+        return effect_of(known), False
+    _update(page, key, state=state, response=ending.response, detail=ending.detail)
+    page.append(
+        f"effect.{state}", {"key": key, "response": ending.response, "detail": ending.detail}
+    )
+    changed = {"state": state, "response": ending.response, "detail": ending.detail}
+    return effect_of({**known, **changed}), True
 
 
 def reopen_refused(ledger: Ledger, refund_id: str) -> int:
@@ -222,11 +275,12 @@ def payment_came_back(ledger: Ledger, refund_id: str, detail: str) -> None:
         page.enter(State.NEEDS_ATTENTION)
 
 
-def _book_payment(page: Page, state: str) -> None:
+def book_payment(page: Page, state: str, reservation: charges.Reservation | None) -> None:
+    """The money follows the payment's state."""
     if state == "succeeded":
-        charges.book_refunded(page)
+        charges.book_refunded(page, reservation)
     elif state == "refused":
-        charges.book_released(page)
+        charges.book_released(page, reservation)
     elif state == "pending":
         page.enter(State.SETTLING)
 
@@ -241,14 +295,11 @@ def _row(connection: sa.Connection, key: str) -> dict[str, Any] | None:
 
 
 def _update(page: Page, key: str, **columns: Any) -> None:
-    page.connection.execute(
-        schema.effects.update()
-        .where(schema.effects.c.key == key)
-        .values(**columns, updated_at=page.now)
-    )
+    page.update(schema.effects, {"key": key}, **columns, updated_at=page.now)
 
 
-def _effect(row: dict[str, Any]) -> Effect:
+def effect_of(row: dict[str, Any]) -> Effect:
+    """The effect a row stands for."""
     return Effect(
         row["key"],
         row["state"],

@@ -48,22 +48,31 @@ def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
         if page.row["run_id"] is None:
             page.change(run_id=run_id)
         link_run(page, run_id)
-        if page.row["run_id"] != run_id or _held_by_another(page, holder):
+        if page.row["run_id"] != run_id or held_by_another(page, holder):
             page.append("run.turned_away", {"run_id": run_id, "owner": page.row["run_id"]})
             return Lease(None, None, page.row["run_id"])
-        fence = page.row["fence"] + 1
-        page.change(
-            fence=fence,
-            lease_holder=holder,
-            lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS),
-        )
-        page.append(
-            "run.took_over", {"run_id": run_id, "fence": fence, "code_version": code_version()}
-        )
+        fence = hand_over(page, run_id, holder)
         waits.pass_ended(page)
-        if page.row["state"] in (State.RECEIVED, State.NEEDS_ATTENTION):
-            page.enter(State.ASSESSING)
+        begin_to_assess(page)
         return Lease(fence, None, None, page.row["given_up"])
+
+
+def hand_over(page: Page, run_id: str, holder: str) -> int:
+    """Give the refund's lease to a run; returns its fence."""
+    fence = int(page.row["fence"]) + 1
+    page.change(
+        fence=fence,
+        lease_holder=holder,
+        lease_expires_at=page.now + timedelta(seconds=LEASE_SECONDS),
+    )
+    page.append("run.took_over", {"run_id": run_id, "fence": fence, "code_version": code_version()})
+    return fence
+
+
+def begin_to_assess(page: Page) -> None:
+    """A refund that is new, or that a person resumed, is looked at from the start."""
+    if page.row["state"] in (State.RECEIVED, State.NEEDS_ATTENTION):
+        page.enter(State.ASSESSING)
 
 
 def release(ledger: Ledger, refund_id: str, fence: int) -> None:
@@ -76,6 +85,8 @@ def release(ledger: Ledger, refund_id: str, fence: int) -> None:
 def assign(page: Page, run_id: str, run_number: int) -> None:
     """Make another run the owner; whatever ran before is fenced off."""
     page.change(
+        # With a run of its own a refund leaves its batch.
+        lane="now",
         run_id=run_id,
         run_number=run_number,
         launched_at=page.now,
@@ -106,17 +117,18 @@ def is_held(row: dict[str, Any], ledger: Ledger) -> bool:
     """Whether a process that may be alive holds the refund's lease."""
     if row["lease_holder"] is None or row["lease_expires_at"] <= ledger.clock():
         return False
-    return _may_be_alive(row["lease_holder"])
+    return may_be_alive(row["lease_holder"])
 
 
-def _held_by_another(page: Page, holder: str) -> bool:
+def held_by_another(page: Page, holder: str) -> bool:
+    """Whether a process other than `holder` that may be alive has the lease."""
     current = page.row["lease_holder"]
     if current is None or current == holder or page.row["lease_expires_at"] <= page.now:
         return False
-    return _may_be_alive(current)
+    return may_be_alive(current)
 
 
-def _may_be_alive(holder: str) -> bool:
+def may_be_alive(holder: str) -> bool:
     """False only when the holder was a process of this host that is certainly gone."""
     place = holder.partition("@")[2]
     host, pid, born = place.rsplit(":", 2)

@@ -126,18 +126,18 @@ def found_well(ledger: Ledger, system: str) -> None:
 def let_go(connection: sa.Connection, due: Iterable[Any], now: datetime) -> list[tuple[str, str]]:
     """Those (refund, wait) of `due`, oldest first, whose time has really come.
 
-    Of those that wait for a system: one while it is away and may be tried, a few once it is back.
+    Of those that wait for a system: one while it is away and may be tried; once it is back, a few
+    runs, and all that a batch carries, which keeps to its own measure. `due` has each wait's run.
     """
     query = sa.select(schema.outages.c.system, schema.outages.c.until).where(
         schema.outages.c.until.is_not(None)
     )
-    places = {
-        _prefix(system): int(until <= now) for system, until in connection.execute(query).all()
-    }
+    away = {_prefix(system): until for system, until in connection.execute(query).all()}
+    places = {prefix: int(until <= now) for prefix, until in away.items()}
     chosen = []
-    for refund_id, name in due:
-        if name.startswith("outage-"):
-            prefix = name.rpartition("-")[0] + "-"
+    for refund_id, name, run_id in due:
+        prefix = name.rpartition("-")[0] + "-"
+        if prefix.startswith("outage-") and (run_id is not None or prefix in away):
             left = places.setdefault(prefix, _AT_ONCE)
             if not left:
                 continue

@@ -4,9 +4,11 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 
+from refunds import policy_file
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger
 from refunds.ledger.engine import insert_if_absent
+from refunds.policy_file import Policy
 
 
 @lru_cache(maxsize=8)
@@ -18,6 +20,15 @@ def remember(ledger: Ledger, version: str, text: str) -> None:
                 version=version, text=text, first_used_at=ledger.clock()
             )
         )
+
+
+@lru_cache(maxsize=8)
+def policy_of(ledger: Ledger, version: str) -> Policy:
+    """The policy that a verdict was reached under. Raises LookupError."""
+    text = text_of(ledger, version)
+    if text is None:
+        raise LookupError(f"no verdict was ever reached under policy {version}")
+    return policy_file.parse(text, version)
 
 
 def text_of(ledger: Ledger, version: str) -> str | None:

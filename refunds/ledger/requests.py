@@ -1,5 +1,6 @@
 """Refund requests in the ledger: taken once, found again, listed."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from refunds.errors import ContentConflict, UnknownRefund
-from refunds.ledger import schema
-from refunds.ledger.book import Ledger, open_page
+from refunds.ledger import batches, schema
+from refunds.ledger.book import Ledger
 from refunds.ledger.engine import insert_if_absent
+from refunds.ledger.pages import Pages, among
 from refunds.models import Outcome, RefundRequest, Rival, State
 
 # How many rows one statement carries: SQLite's oldest limit on parameters is 999.
@@ -20,25 +22,36 @@ _TOOK_NOTHING = (Outcome.REJECTED, Outcome.EXPIRED, Outcome.FAILED)
 
 
 def submit(
-    ledger: Ledger, requests: Sequence[RefundRequest], lane: str = "now"
+    ledger: Ledger,
+    requests: Sequence[RefundRequest],
+    lane: str = "now",
+    *,
+    together_from: int | None = None,
 ) -> list[dict[str, Any]]:
     """Take all of the requests or none. The same request again changes nothing.
 
+    `together_from` new ones or more become one batch, to be carried by one run.
     Returns each one's row, in the order given. Raises ContentConflict naming the fields that
     differ when an id was taken before with other content.
     """
+    ids = [request.refund_id for request in requests]
     with ledger.writing() as connection:
-        known = _known(connection, [request.refund_id for request in requests])
-        # In key order, so that two batches that overlap wait for each other and never in a ring.
-        for request in sorted(requests, key=lambda request: request.refund_id):
-            if request.refund_id not in known:
-                if _insert(connection, request, lane, ledger):
-                    known[request.refund_id] = {"request": request.plain()}
-                else:
-                    known |= _known(connection, [request.refund_id])
-            _same_or_conflict(request, known[request.refund_id])
-        rows = _known(connection, [request.refund_id for request in requests])
-    return [rows[request.refund_id] for request in requests]
+        known = _known(connection, ids)
+        # In key order, so that two files that overlap wait for each other and never in a ring.
+        new = sorted(
+            (request for request in requests if request.refund_id not in known),
+            key=lambda request: request.refund_id,
+        )
+        batch_id = None
+        if together_from is not None and len(new) >= together_from:
+            lane, batch_id = "batch", batches.file_id([request.refund_id for request in new])
+        _insert(connection, new, {"lane": lane, "batch_id": batch_id}, ledger.clock())
+        rows = _known(connection, ids)
+        for request in requests:
+            _same_or_conflict(request, rows[request.refund_id])
+        if batch_id is not None:
+            batches.insert_file(connection, batch_id, ledger.clock())
+    return [rows[refund_id] for refund_id in ids]
 
 
 def read(ledger: Ledger, refund_id: str) -> dict[str, Any]:
@@ -80,7 +93,7 @@ def counts(ledger: Ledger) -> dict[str, int]:
 
 
 def unfinished(ledger: Ledger, waits_since: datetime) -> list[dict[str, Any]]:
-    """Refunds of the "now" lane that are not over and that some run should be carrying on.
+    """Refunds that are not over and that a run of their own should be carrying on.
 
     Left out are those that wait, unless they began to wait after `waits_since`: a run that died
     while it lay down to sleep is found here.
@@ -95,7 +108,7 @@ def unfinished(ledger: Ledger, waits_since: datetime) -> list[dict[str, Any]]:
     query = (
         sa.select(schema.refunds)
         .where(row.outcome.is_(None), ~asleep)
-        .where(sa.or_(row.lane == "now", row.run_id.is_not(None)))
+        .where(sa.or_(row.lane == "now", row.given_up.is_not(None)))
         .order_by(row.refund_id)
     )
     with ledger.reading() as connection:
@@ -126,16 +139,53 @@ def rivals(ledger: Ledger, request: RefundRequest) -> tuple[Rival, ...]:
         .order_by(row.refund_id)
     )
     with ledger.reading() as connection:
-        return tuple(
-            Rival(
-                refund_id=refund_id,
-                state=State(state),
-                item_ids=tuple(content["item_ids"]),
-                amount_minor=amount_minor,
-                holds_money=reservation in ("reserved", "refunded"),
+        return tuple(_rival(*found) for found in connection.execute(query))
+
+
+def rivals_of_many(ledger: Ledger, wanted: Sequence[RefundRequest]) -> dict[str, tuple[Rival, ...]]:
+    """As `rivals`, for each of these requests, by refund id."""
+    row = schema.refunds.c
+    by_order: dict[str, list[Rival]] = defaultdict(list)
+    with ledger.reading() as connection:
+        query = (
+            sa.select(
+                row.order_id,
+                row.refund_id,
+                row.state,
+                row.request,
+                row.amount_minor,
+                schema.reservations.c.state,
             )
-            for refund_id, state, content, amount_minor, reservation in connection.execute(query)
+            .join(
+                schema.reservations, schema.reservations.c.refund_id == row.refund_id, isouter=True
+            )
+            .where(among(connection, row.order_id, {request.order_id for request in wanted}))
+            .where(sa.or_(row.outcome.is_(None), row.outcome.not_in(_TOOK_NOTHING)))
+            .order_by(row.refund_id)
         )
+        for order_id, *found in connection.execute(query):
+            by_order[order_id].append(_rival(*found))
+    return {
+        request.refund_id: tuple(
+            rival for rival in by_order[request.order_id] if rival.refund_id != request.refund_id
+        )
+        for request in wanted
+    }
+
+
+def other_refunds_of_many(ledger: Ledger, wanted: Sequence[RefundRequest]) -> dict[str, int]:
+    """As `other_refunds_of`, for each of these requests, by refund id."""
+    row = schema.refunds.c
+    with ledger.reading() as connection:
+        query = (
+            sa.select(row.customer_id, sa.func.count())
+            .where(among(connection, row.customer_id, {r.customer_id for r in wanted}))
+            .where(sa.or_(row.outcome.is_(None), row.outcome.not_in(_TOOK_NOTHING)))
+            .group_by(row.customer_id)
+        )
+        counts = {customer_id: int(count) for customer_id, count in connection.execute(query)}
+    # Each of them is under way, and is one of its customer's itself.
+    return {request.refund_id: counts.get(request.customer_id, 1) - 1 for request in wanted}
 
 
 def other_refunds_of(ledger: Ledger, request: RefundRequest) -> int:
@@ -149,6 +199,22 @@ def other_refunds_of(ledger: Ledger, request: RefundRequest) -> int:
     )
     with ledger.reading() as connection:
         return int(connection.execute(query).scalar_one())
+
+
+def _rival(
+    refund_id: str,
+    state: str,
+    content: dict[str, Any],
+    amount_minor: int,
+    reservation: str | None,
+) -> Rival:
+    return Rival(
+        refund_id=refund_id,
+        state=State(state),
+        item_ids=tuple(content["item_ids"]),
+        amount_minor=amount_minor,
+        holds_money=reservation in ("reserved", "refunded"),
+    )
 
 
 def _known(connection: sa.Connection, refund_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -173,33 +239,39 @@ def _same_or_conflict(request: RefundRequest, row: dict[str, Any]) -> None:
         raise ContentConflict(request.refund_id, differing)
 
 
-def _insert(connection: sa.Connection, request: RefundRequest, lane: str, ledger: Ledger) -> bool:
-    """False when somebody else has submitted this id in the meantime."""
-    now = ledger.clock()
+def _insert(
+    connection: sa.Connection, new: Sequence[RefundRequest], where: dict[str, Any], now: datetime
+) -> None:
+    """Insert those that nobody else has submitted in the meantime, with their first event."""
+    by_id = {request.refund_id: _row(request, where, now) for request in new}
+    if not by_id:
+        return
     inserted = connection.execute(
-        insert_if_absent(connection, schema.refunds)
-        .values(
-            refund_id=request.refund_id,
-            request=request.plain(),
-            request_digest=request.digest(),
-            order_id=request.order_id,
-            customer_id=request.customer_id,
-            amount_minor=request.amount_minor,
-            currency=request.currency,
-            lane=lane,
-            state=State.RECEIVED,
-            run_number=0,
-            fence=0,
-            submitted_at=now,
-            updated_at=now,
-            last_sequence=0,
-            last_digest="",
-        )
-        .returning(schema.refunds.c.refund_id)
-    ).first()
-    if inserted is None:
-        return False
-    page = open_page(connection, request.refund_id, lambda: now)
-    page.append("refund.submitted", {"request": request.plain(), "lane": lane})
-    page.write()
-    return True
+        insert_if_absent(connection, schema.refunds).returning(schema.refunds.c.refund_id),
+        list(by_id.values()),
+    ).scalars()
+    pages = Pages(connection, now)
+    for refund_id in inserted:
+        page = pages.add(by_id[refund_id])
+        page.append("refund.submitted", {"request": page.row["request"], "lane": page.row["lane"]})
+    pages.write()
+
+
+def _row(request: RefundRequest, where: dict[str, Any], now: datetime) -> dict[str, Any]:
+    return {
+        "refund_id": request.refund_id,
+        "request": request.plain(),
+        "request_digest": request.digest(),
+        "order_id": request.order_id,
+        "customer_id": request.customer_id,
+        "amount_minor": request.amount_minor,
+        "currency": request.currency,
+        **where,
+        "state": State.RECEIVED,
+        "run_number": 0,
+        "fence": 0,
+        "submitted_at": now,
+        "updated_at": now,
+        "last_sequence": 0,
+        "last_digest": "",
+    }

@@ -40,8 +40,10 @@ refunds = sa.Table(
     sa.Column("customer_id", sa.String(128), nullable=False, index=True),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.String(3), nullable=False),
-    # "now" is launched at once, "nightly" waits for tonight's batch.
+    # "now" has a run of its own, "nightly" waits for tonight's batch, "batch" is carried by one.
     sa.Column("lane", sa.String(16), nullable=False),
+    # The batch that took the refund in, also when it has a run of its own by now.
+    sa.Column("batch_id", sa.String(64), index=True),
     sa.Column("state", sa.String(24), nullable=False, index=True),
     sa.Column("outcome", sa.String(16)),
     sa.Column("verdict", sa.String(16)),
@@ -273,14 +275,29 @@ outages = sa.Table(
     sa.Column("probe", sa.String(64)),
 )
 
-nights = sa.Table(
-    "nights",
+batches = sa.Table(
+    "batches",
     metadata,
-    sa.Column("night", sa.Date, primary_key=True),
-    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    # file, night; a shard is a part of its parent, up to `last_key`.
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("night", sa.Date),
+    sa.Column("parent_id", sa.String(64), index=True),
+    sa.Column("last_key", sa.String(64)),
+    # How far the batch has got, in key order.
     sa.Column("cursor", sa.String(64), nullable=False, default=""),
-    sa.Column("submitted", sa.Integer, nullable=False, default=0),
-    sa.Column("finished_at", UtcDateTime),
+    sa.Column("run_number", sa.Integer, nullable=False, default=0),
+    sa.Column("run_id", sa.String(36)),
+    sa.Column("lease_holder", sa.String(255)),
+    sa.Column("lease_expires_at", UtcDateTime),
+    # How many of its runs have died since it last got on.
+    sa.Column("deaths", sa.Integer, nullable=False, default=0),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    # When the night is over: what was not begun by then is left to the next one.
+    sa.Column("stop_at", UtcDateTime),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime, index=True),
+    sa.Column("report", sa.JSON),
 )
 
 results = sa.Table(

@@ -1,5 +1,6 @@
 """Prefect's task results in the ledger's database: atomic, and shared by all workers."""
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from refunds.clock import system_clock
 from refunds.ledger import schema
-from refunds.ledger.engine import engine_of
+from refunds.ledger.engine import engine_of, insert_if_absent
 
 
 class LedgerStorage(WritableFileSystem):
@@ -54,3 +55,10 @@ class LedgerStorage(WritableFileSystem):
     async def awrite_path(self, path: str, content: bytes) -> str:
         """As `write_path`."""
         return self.write_path(path, content)
+
+
+def keep(connection: sa.Connection, contents: dict[str, bytes], now: datetime) -> None:
+    """Store results that a step has left elsewhere; what is stored already stays."""
+    rows = [{"key": key, "content": contents[key], "written_at": now} for key in contents]
+    if rows:
+        connection.execute(insert_if_absent(connection, schema.results), rows)

@@ -27,7 +27,7 @@ def open_wait(
     name: str,
     *,
     reason: WaitReason,
-    run_id: str,
+    run_id: str | None,
     fence: int,
     due_at: datetime | None = None,
     closing: Callable[[Page, int], None] = lambda _page, _openings: None,
@@ -39,7 +39,7 @@ def open_wait(
     """
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, refund_id, name)
-        if (known is not None and known["ended_at"] is not None) or _has_come(page, name):
+        if (known is not None and known["ended_at"] is not None) or has_come(page, name):
             return 0
         openings = 1 if known is None else int(known["openings"]) + 1
         if known is None:
@@ -100,7 +100,7 @@ def end_due(ledger: Ledger) -> list[str]:
     with ledger.reading() as connection:
         row = schema.waits.c
         found = connection.execute(
-            sa.select(row.refund_id, row.name)
+            sa.select(row.refund_id, row.name, row.run_id)
             .where(row.ended_at.is_(None), row.due_at <= ledger.clock())
             .order_by(row.opened_at, row.refund_id)
         ).all()
@@ -115,12 +115,15 @@ def end_due(ledger: Ledger) -> list[str]:
 
 
 def to_wake(ledger: Ledger) -> list[tuple[str, str, str]]:
-    """(refund_id, wait's name, run id) of waits that ended and whose run has not gone on."""
+    """(refund_id, wait's name, run id) of waits that ended and whose run has not gone on.
+
+    A wait without a run is its batch's, which is called back for all of them at once.
+    """
     row = schema.waits.c
     before = ledger.clock() - timedelta(seconds=WAKE_AGAIN_SECONDS)
     query = (
         sa.select(row.refund_id, row.name, row.run_id)
-        .where(row.ended_at.is_not(None), row.passed_at.is_(None))
+        .where(row.ended_at.is_not(None), row.passed_at.is_(None), row.run_id.is_not(None))
         .where(sa.or_(row.woken_at.is_(None), row.woken_at <= before))
         .order_by(row.refund_id)
     )
@@ -138,6 +141,7 @@ def claim_wake(ledger: Ledger, refund_id: str) -> str | None:
                 row.refund_id == refund_id,
                 row.ended_at.is_not(None),
                 row.passed_at.is_(None),
+                row.run_id.is_not(None),
                 sa.or_(row.woken_at.is_(None), row.woken_at <= before),
             )
         ).first()
@@ -163,7 +167,29 @@ def count_named(ledger: Ledger, refund_id: str, prefix: str) -> int:
         return sum(name.startswith(prefix) for name in connection.execute(query).scalars())
 
 
-def _has_come(page: Page, name: str) -> bool:
+def begin(
+    page: Page, name: str, *, reason: WaitReason, run_id: str, due_at: datetime | None
+) -> None:
+    """Begin to wait, on a page and for a run that is asleep already.
+
+    What has come in the meantime ends the wait at once, and the sweep wakes the run.
+    """
+    page.insert(
+        schema.waits,
+        refund_id=page.refund_id,
+        name=name,
+        reason=reason,
+        run_id=run_id,
+        opened_at=page.now,
+        openings=1,
+        due_at=due_at,
+        ended_at=page.now if has_come(page, name) else None,
+    )
+    due = due_at.isoformat() if due_at else None
+    page.append("wait.started", {"name": name, "reason": reason, "due_at": due})
+
+
+def has_come(page: Page, name: str) -> bool:
     """Whether it came between the run's last look and its wait: nobody would end that wait."""
     kind, _, rest = name.partition("-")
     if kind == "approval":

@@ -1,57 +1,83 @@
-"""The service's doors: `GET /health` and `POST /webhooks/gateway`."""
+"""The service: the door for programs, the pages for people, the gateway's webhook."""
 
-import asyncio
+import importlib
+import importlib.util
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
 
-from refunds.errors import StepFailed, SystemUnavailable, UnknownRefund
-from refunds.ledger import migrate
-from refunds.service import gateway_events
-from refunds.settings import settings
-from tasks import books, gateways, runs
+from refunds.service import (
+    api,
+    health,
+    inbox,
+    metrics,
+    oidc,
+    pages,
+    problems,
+    refund_page,
+    sign_in,
+    webhooks,
+)
+from refunds.service.guard import Guard
+from refunds.settings import Settings, settings
 
-# Stripe's events are a few kilobytes; whatever is larger is not one.
-_LARGEST_EVENT_BYTES = 256 * 1024
+_STATIC = Path(__file__).with_name("static")
 
-app = FastAPI(title="durable-refunds", docs_url=None, redoc_url=None)
-
-
-@app.get("/health")
-async def health() -> dict[str, str]:
-    """Whether the service can reach its ledger."""
-    await asyncio.to_thread(migrate, settings().ledger_database_url)
-    return {"status": "ok"}
-
-
-@app.post("/webhooks/gateway", status_code=204)
-async def gateway_webhook(request: Request) -> Response:
-    """Take a signed event as a hint: the gateway is asked what is true before anything changes."""
-    body = await _body(request)
-    try:
-        event = await gateways.gateway().event(body, request.headers, books.ledger().clock())
-    except ValueError as error:
-        raise HTTPException(400, str(error)) from error
-    try:
-        for refund_id in await gateway_events.take(event):
-            await runs.wake(refund_id)
-    except UnknownRefund:
-        return Response(status_code=204)
-    except SystemUnavailable as error:
-        if error.system == "prefect":
-            # What the gateway said is in the ledger; the sweep wakes the run.
-            return Response(status_code=204)
-        raise HTTPException(503, str(error)) from error
-    except StepFailed as error:
-        raise HTTPException(503, str(error)) from error
-    return Response(status_code=204)
+# How long a sign-in may take, in seconds: a company's own page, a second factor, a coffee.
+_SIGN_IN_SECONDS = 600
 
 
-async def _body(request: Request) -> bytes:
-    """The raw body, never more than an event can be."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _LARGEST_EVENT_BYTES:
-            raise HTTPException(413, "an event is never this large")
-        parts.append(part)
-    return b"".join(parts)
+def build(current: Settings) -> FastAPI:
+    """The application for these settings."""
+    app = FastAPI(
+        title="durable-refunds",
+        version=version("durable-refunds"),
+        docs_url=None,
+        redoc_url=None,
+        summary="Refunds that are never lost and never paid twice.",
+    )
+    for module in (api, health, metrics, webhooks):
+        app.include_router(module.router)
+    for router in (sign_in.router, inbox.router, refund_page.router):
+        app.include_router(router, include_in_schema=False)
+    if importlib.util.find_spec("refunds.service.timeline") is not None:
+        timeline = importlib.import_module("refunds.service.timeline")
+        app.include_router(timeline.router, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    problems.install(app)
+    pages.install(app)
+    oidc.install(app, current)
+    _add_middleware(app, current)
+    return app
+
+
+def _add_middleware(app: FastAPI, current: Settings) -> None:
+    """The last one added is the first that a request meets."""
+    https = current.service_url.startswith("https:")
+    app.add_middleware(
+        SessionMiddleware,
+        # Only a sign-in that is under way lives in it; people's sessions are in the ledger.
+        secret_key=current.service_secret_text,
+        session_cookie="refunds-sign-in",
+        path="/sign-in",
+        max_age=_SIGN_IN_SECONDS,
+        same_site="lax",
+        https_only=https,
+    )
+    app.add_middleware(Guard, https=https)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(current), www_redirect=False)
+    app.add_middleware(metrics.Counted)
+
+
+def _hosts(current: Settings) -> list[str]:
+    """The names under which the service answers; any other may be somebody's trick."""
+    named = [host.strip() for host in current.service_hosts.split(",") if host.strip()]
+    return [*named, "127.0.0.1", "localhost", urlsplit(current.service_url).hostname or ""]
+
+
+app = build(settings())

@@ -108,7 +108,7 @@ class PayPal:
             name: headers.get(f"paypal-{name.replace('_', '-')}", "")
             for name in ("auth_algo", "cert_url", "transmission_id", "transmission_sig")
         }
-        webhook_id = settings().webhook_secret.get_secret_value()
+        webhook_id = next(iter(settings().webhook_secrets), "")
         time_sent = {"transmission_time": headers.get("paypal-transmission-time", "")}
         checked = await self._call(
             "POST",

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 REPOSITORY = Path(__file__).parents[2]
 
 # A stack starts in 15 s on two idle cores; tests share theirs. Nothing here is about speed.
@@ -151,6 +153,11 @@ class Launcher:
         except FileNotFoundError:
             return {}
         return found
+
+    def prefect(self) -> httpx.Client:
+        """The stack's Prefect API, with what it asks for."""
+        user, _, password = (self.home / "prefect-auth").read_text().strip().partition(":")
+        return httpx.Client(base_url=self.addresses()["api_url"], auth=(user, password))
 
     def _how(self) -> dict[str, Any]:
         return {"cwd": self.project, "env": self.environment, "text": True}

@@ -69,16 +69,18 @@ def test_a_stack_is_ready_restarts_what_dies_and_ends_cleanly_on_ctrl_c(
     assert httpx.get(f"{first['service']}/health").is_success
     assert httpx.get(f"{first['sandbox']}/health").is_success
 
-    deployment = httpx.get(f"{first['api_url']}/deployments/name/refund/refund").json()
-    url = f"{first['api_url']}/deployments/{deployment['id']}/create_flow_run"
-    run = httpx.post(url, json={"state": {"type": "SCHEDULED"}}).json()
-    until(
-        lambda: (
-            httpx.get(f"{first['api_url']}/flow_runs/{run['id']}").json()["state_type"]
-            == "COMPLETED"
-        ),
-        "a run of a deployment is completed",
-    )
+    with launcher.prefect() as prefect:
+        deployment = prefect.get("/deployments/name/refund/refund").json()
+        url = f"/deployments/{deployment['id']}/create_flow_run"
+        made = prefect.post(url, json={"state": {"type": "SCHEDULED"}})
+        assert made.is_success, made.text
+        run = made.json()
+        until(
+            lambda: prefect.get(f"/flow_runs/{run['id']}").json()["state_type"] == "COMPLETED",
+            "a run of a deployment is completed",
+        )
+        stranger = httpx.get(f"{first['api_url']}/flow_runs/{run['id']}")
+        assert stranger.status_code == httpx.codes.UNAUTHORIZED
 
     again = launcher.run("up")
     assert again.returncode == 1

@@ -73,6 +73,7 @@ def test_the_callers_own_prefect_is_never_touched(tmp_path: Path) -> None:
     given = {
         "PREFECT_API_URL": "https://api.prefect.cloud/api",
         "PREFECT_API_KEY": "pnu_1",
+        "PREFECT_API_AUTH_STRING": "work:pw@",
         "PREFECT_PROFILE": "work",
         "PREFECT_HOME": "/home/somebody/.prefect",
         "PREFECT_API_DATABASE_CONNECTION_URL": "postgresql+asyncpg://u:pw@work/prefect",
@@ -84,6 +85,41 @@ def test_the_callers_own_prefect_is_never_touched(tmp_path: Path) -> None:
         assert environment["PREFECT_HOME"] == str(tmp_path / "prefect")
         assert not any("cloud" in v or "pnu_1" in v or "pw@" in v for v in environment.values())
         assert environment["DO_NOT_TRACK"] == "1"
+
+
+def test_each_home_has_its_own_password_for_prefect_that_only_its_owner_reads(
+    tmp_path: Path,
+) -> None:
+    homes = [Settings(home=tmp_path / name, port=4611) for name in ("one", "two")]
+    for settings in homes:
+        settings.make_prefect_auth()
+        settings.make_prefect_auth()
+        server = stack_environment.server_environment(settings, {})
+        client = stack_environment.client_environment(settings, {})
+        assert server["PREFECT_SERVER_API_AUTH_STRING"] == client["PREFECT_API_AUTH_STRING"]
+        assert settings.prefect_auth_file.stat().st_mode & 0o777 == 0o600
+        assert "AUTH" not in str(stack_environment.run_environment(settings, {}))
+    assert homes[0].embedded_auth_string != homes[1].embedded_auth_string
+
+
+def test_prefect_asks_for_nothing_when_that_is_said(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, prefect_auth=SecretStr("off"))
+    settings.make_prefect_auth()
+    assert not settings.prefect_auth_file.exists()
+    environments = (
+        stack_environment.server_environment(settings, {}),
+        stack_environment.client_environment(settings, {}),
+    )
+    assert not any("AUTH_STRING" in name for found in environments for name in found)
+
+
+def test_the_homes_password_is_not_given_to_another_prefect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path, prefect_auth=SecretStr("refunds:secret"))
+    assert settings.prefect_auth_string == "refunds:secret"
+    monkeypatch.setenv("PREFECT_API_URL", "https://elsewhere.example/api")
+    assert settings.prefect_auth_string == ""
 
 
 def test_a_postgresql_for_prefect_gets_the_driver_that_prefect_needs(tmp_path: Path) -> None:

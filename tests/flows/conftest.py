@@ -67,8 +67,9 @@ async def world(
     stack: dict[str, str], anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
     """This process as a laptop that works with the stack."""
-    for name in ("REFUNDS_HOME", "REFUNDS_PORT"):
-        monkeypatch.setenv(name, stack[name])
+    for name in ("REFUNDS_HOME", "REFUNDS_PORT", "REFUNDS_LEDGER_URL"):
+        if name in stack:
+            monkeypatch.setenv(name, stack[name])
     settings.cache_clear()
     books._engine.cache_clear()
     # The quick retries are quicker; what they do is what is tested.

@@ -26,6 +26,7 @@ from refunds.api import AsyncRefunds
 from refunds.clock import system_clock
 from refunds.ledger import Ledger, history, requests, schema, waits
 from refunds.models import Level, RefundRequest
+from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
 from refunds.verify import rules
 from refunds.verify.dossiers import read_all
@@ -354,3 +355,10 @@ class World:
 def policy_file() -> Any:
     """Where this world's own policy file is read from, when there is one."""
     return settings().home_dir / "policy.toml"
+
+
+def edit_policy(before: str, after: str) -> None:
+    """Put this world under the default policy with one text replaced, as another version."""
+    text = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
+    assert before in text
+    policy_file().write_text(text.replace(before, after).replace("2026-11-1", "edited"))

@@ -7,7 +7,7 @@ import pytest
 from refunds.errors import ApproverRefused, Conflict, DecisionLate, DigestStale
 from refunds.models import RefundRequest
 from tasks import upkeep
-from tests.flows.flows_world import World, policy_file, until
+from tests.flows.flows_world import World, edit_policy, until
 
 pytestmark = pytest.mark.anyio
 
@@ -142,7 +142,7 @@ async def test_an_order_that_changed_meanwhile_is_asked_about_anew(world: World)
 async def test_a_policy_edited_meanwhile_is_applied_and_asked_about_anew(world: World) -> None:
     request = world.request(FOR_A_PERSON)
     task = await world.start_waiting(request, "approval-1")
-    _edit_policy("USD = 1_000_000", "USD = 150_000")
+    edit_policy("USD = 1_000_000", "USD = 150_000")
     with pytest.raises(DigestStale, match="changed since it was assessed: policy_version"):
         await world.refunds.decide(request.refund_id, "approve", person="lea")
     await world.until_waiting(request, "approval-2")
@@ -190,14 +190,6 @@ async def test_a_decision_whose_wake_up_was_lost_is_found_by_the_sweep(world: Wo
 
 def _cards(world: World, request: RefundRequest) -> list[str]:
     return [step for step in world.steps(request) if step.startswith("send_card")]
-
-
-def _edit_policy(before: str, after: str) -> None:
-    from refunds.policy_file import DEFAULT_POLICY_FILE
-
-    text = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
-    assert before in text
-    policy_file().write_text(text.replace(before, after).replace("2026-11-1", "edited"))
 
 
 async def _reject(world: World, request: RefundRequest, task: "asyncio.Task[object]") -> None:

@@ -36,7 +36,7 @@ async def test_a_refund_whose_parcel_is_refused_is_given_up_and_ends_failed(worl
 async def test_what_was_done_before_is_undone(world: World, kind: str) -> None:
     request = world.request(goodwill_minor=500, kind=kind)
     if kind == "cancel":
-        world.change_order(request, status="pending", fulfilled_item_ids=[])
+        world.change_order(request, status="pending", fulfillments=[])
     world.faults(_refuses(request, COUPONS))
     task = await world.start_waiting(request, "attention")
     await world.refunds.abandon(request.refund_id, **LOST)

@@ -2,15 +2,16 @@
 
 import pytest
 
-from refunds.ledger import charges
+from refunds.ledger import charges, waits
 from refunds.models import RefundRequest
-from tasks import upkeep
-from tests.flows.flows_world import World, fault, until
+from tasks import books, runs, upkeep
+from tests.flows.flows_world import World, edit_policy, fault, until
 
 pytestmark = pytest.mark.anyio
 
 PAY = "POST /gateway/v1/refunds"
 CASES = "POST /crm/v1/cases"
+LABELS = "POST /logistics/v1/labels"
 WEBHOOK = "webhook"
 
 
@@ -64,6 +65,27 @@ async def test_a_sweep_without_news_leaves_a_pending_payment_alone(world: World)
     world.assert_paid_once(request)
 
 
+async def test_a_payment_that_does_not_settle_in_time_becomes_a_persons_case(
+    world: World,
+) -> None:
+    request = world.request()
+    world.faults(fault(PAY, "pending", match=_only(request)))
+    task = await world.start_waiting(request, "settlement")
+    patience_seconds = books.policy().patience.settle_within_hours * 3600
+    with world.later(patience_seconds - 60):
+        assert request.refund_id not in waits.end_due(world.ledger)
+    with world.later(patience_seconds):
+        assert request.refund_id in waits.end_due(world.ledger)
+        await runs.wake(request.refund_id)
+        await world.until_waiting(request, "attention")
+    assert "not settled by" in world.row(request)["attention"]
+    assert charges.holds_money(world.ledger, request.refund_id)
+    # However late, the gateway's word is taken.
+    _settle(world, request, "succeeded")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
 async def test_a_payment_with_an_unknown_ending_is_asked_for_and_not_sent_again(
     world: World,
 ) -> None:
@@ -87,6 +109,32 @@ async def test_a_gateway_that_stays_away_becomes_a_wait_and_is_paid_later(world:
     world.assert_nothing_paid(request)
     world.faults()
     await world.pass_time(request, hours=1)
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_patience_with_a_system_that_is_away_runs_out_and_a_person_is_called(
+    world: World,
+) -> None:
+    request = world.request()
+    world.faults(fault(LABELS, "error_before", times=None, status=503, match=_only(request)))
+    edit_policy("300, 900, 1800, 3600, 7200, 14400, 28800]", "7200]")
+    pauses = books.policy().patience.outage_seconds
+    task = world.start(request)
+    passed_seconds = 0
+    for number, pause_seconds in enumerate(pauses, start=1):
+        with world.later(passed_seconds):
+            await world.until_waiting(request, f"outage-logistics-{number}")
+        passed_seconds += pause_seconds
+        with world.later(passed_seconds):
+            assert request.refund_id in waits.end_due(world.ledger)
+            await runs.wake(request.refund_id)
+            after = "attention" if number == len(pauses) else f"outage-logistics-{number + 1}"
+            await world.until_waiting(request, after)
+    assert f"after {len(pauses)} attempts" in world.row(request)["attention"]
+    world.assert_nothing_paid(request)
+    world.faults()
+    await world.refunds.resume(request.refund_id, person="ops")
     await world.end_of(task)
     world.assert_paid_once(request)
 

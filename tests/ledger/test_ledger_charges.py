@@ -106,7 +106,7 @@ def test_money_that_was_paid_cannot_be_released(desk: Desk) -> None:
     runner = desk.paying(desk.case(order))
     desk.record(runner, "succeeded", response={"id": "re_1"})
     with pytest.raises(LedgerRefusal), desk.ledger.page(runner.refund_id) as page:
-        charges.book_released(page)
+        charges.book_released(page, charges.reservation_of(page))
     assert desk.money(order) == (0, 1_000)
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from refunds.ledger import abandonment
 from refunds.models import RefundRequest
+from tasks import books
 from tests.replay.rehearsal import Rehearsal
 
 FOR_A_PERSON = 200_000
@@ -107,11 +109,21 @@ def outage(world: Rehearsal) -> RefundRequest:
     return request
 
 
+def given_up(world: Rehearsal) -> RefundRequest:
+    """The coupon is refused for good, so a person gives it up; the label is cancelled."""
+    request = world.request(goodwill_minor=500)
+    world.faults(_only(request, "POST /coupons/v1/coupons", "error_before", status=422))
+    assert world.run(request) == "suspended"
+    abandonment.abandon(books.ledger(), request.refund_id, "lea", "no coupon, no refund")
+    assert world.run(request) == "FAILED"
+    return request
+
+
 PATHS: dict[str, Callable[[Rehearsal], RefundRequest]] = {
     path.__name__: path
     for path in (
         *(approve, cancel, reject, review_approved, review_rejected, escalated, expired),
-        *(facts_changed, settled_late, declined, crashed, outage),
+        *(facts_changed, settled_late, declined, crashed, outage, given_up),
     )
 }
 
@@ -131,6 +143,6 @@ def _order(world: Rehearsal, request: RefundRequest, **changes: Any) -> None:
     world.shop_has(number, request.amount_minor, **changes)
 
 
-def _only(request: RefundRequest, endpoint: str, kind: str, times: int = 1) -> dict[str, Any]:
+def _only(request: RefundRequest, endpoint: str, kind: str, **more: int) -> dict[str, Any]:
     match = {"refund_id": request.refund_id}
-    return {"endpoint": endpoint, "kind": kind, "times": times, "match": match}
+    return {"endpoint": endpoint, "kind": kind, "times": 1, "match": match, **more}

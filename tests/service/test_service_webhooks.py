@@ -65,7 +65,7 @@ def world(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.fixture
 def service(world: World) -> Iterator[TestClient]:
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         yield client
         assert client.portal is not None
         client.portal.call(close_connections)

@@ -218,7 +218,7 @@ def test_an_amount_that_would_have_to_be_rounded_is_for_a_person(theirs: Theirs)
 
 def test_a_currency_that_is_none_is_for_a_person(theirs: Theirs) -> None:
     theirs.map(MAPPING.replace('"EUR"', '"EURO"'))
-    with pytest.raises(NeedsAttention, match="does not fit: currency"):
+    with pytest.raises(NeedsAttention, match="'EURO', which is no currency"):
         orders.read_case(request(), 1)
 
 

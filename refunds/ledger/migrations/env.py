@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from refunds.ledger.access import schema as access  # noqa: F401 - its tables join the metadata
 from refunds.ledger.schema import metadata
 
 connection = context.config.attributes["connection"]

@@ -1,0 +1,97 @@
+"""Many refunds in one run: the refund chain, each step for a whole chunk at a time.
+
+What leaves the main road (a person is asked, a system is away, money is pending) waits where the
+single chain would have it wait, and the rest go on.
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed
+
+from flows import waiting
+from flows.refund import because
+from refunds import policy
+from refunds.models import Outcome, PaymentStatus, Verdict
+from tasks.batch import asides, assessing, batches, paying, telling
+from tasks.batch.chunk import Chunk, Turn
+
+
+@flow(name="batch", persist_result=False)
+async def batch(batch_id: str) -> Any:
+    """Carry a batch's refunds as far as they go without anybody, from where the batch stands."""
+    return await work_off(batch_id)
+
+
+async def work_off(batch_id: str) -> Any:
+    """Chunk by chunk in key order, until nothing is left or the night is over."""
+    batch = await batches.take_batch(batch_id)
+    if batch is None:
+        return Completed(name="AlreadyRunning", message=f"{batch_id} has another run")
+    async with batches.alive(batch):
+        while chunk := await batches.next_chunk(batch):
+            await carry(chunk)
+            await batches.advance(chunk)
+        await batches.close_batch(batch)
+    return batch_id
+
+
+async def carry(chunk: Chunk) -> None:
+    """The chain of `flows.refund`, for a chunk."""
+    await assessing.take_leases(chunk)
+    while chunk.at(Turn.ASSESS):
+        await assessing.load_cases(chunk)
+        await assessing.ask_opinions(chunk)
+        assess(chunk)
+        await assessing.record_assessments(chunk)
+        by_verdict(chunk)
+        await assessing.reserve_money(chunk)
+    # Prefect makes runs slower than money moves: nobody waits for the other.
+    await batches.side_by_side(asides.ask_people(chunk, waiting.approval_form), finish(chunk))
+
+
+async def finish(chunk: Chunk) -> None:
+    """Pay what is to be paid and tell everybody how it ended."""
+    await pay(chunk)
+    await conclude(chunk)
+
+
+def assess(chunk: Chunk) -> None:
+    """The policy's verdict on each case that was not judged before."""
+    for road in chunk.at(Turn.ASSESS):
+        if not road.is_recorded:
+            road.assessment = policy.assess(road.case, road.risk, road.rules, road.opinion)
+
+
+def by_verdict(chunk: Chunk) -> None:
+    """Rejected, for a person, or approved by the rules."""
+    for road in chunk.at(Turn.ASSESS):
+        if road.assessment.verdict is Verdict.REJECT:
+            road.conclude(Outcome.REJECTED, because(road.assessment))
+        elif road.assessment.verdict is Verdict.REVIEW:
+            road.turn = Turn.ASK
+        else:
+            road.turn = Turn.RESERVE
+
+
+async def pay(chunk: Chunk) -> None:
+    """Stop the goods, apologise, pay; undo all of it where the gateway says no for good."""
+    await paying.hold_or_label(chunk)
+    await paying.issue_coupons(chunk)
+    await paying.issue_refunds(chunk)
+    for road in chunk.at(Turn.PAY):
+        if road.payment.status is PaymentStatus.FAILED:
+            road.turn = Turn.TAKE_BACK
+        else:
+            road.conclude(Outcome.PAID, f"Paid as {road.payment.reference}.")
+    await paying.take_back(chunk)
+    for road in chunk.at(Turn.TAKE_BACK):
+        road.conclude(Outcome.FAILED, f"The gateway refused: {road.payment.detail}")
+
+
+async def conclude(chunk: Chunk) -> None:
+    """Tell everybody how it ended and close the books."""
+    await telling.sync_crm(chunk)
+    await telling.notify_customers(chunk)
+    await telling.notify_service(chunk)
+    await telling.write_audits(chunk)

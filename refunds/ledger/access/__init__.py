@@ -1,0 +1,1 @@
+"""Who may knock: people's credentials and sessions, machines' keys, and how often."""

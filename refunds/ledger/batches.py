@@ -1,0 +1,363 @@
+"""Batches: which refunds one run carries together, how far it has got, and who may run it.
+
+A batch is a file of requests, a night, or a shard of either: a range of its keys. A refund is in
+the lane "batch" while a batch carries it; with a run of its own it leaves the lane.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from refunds.digests import digest
+from refunds.ledger import leases, schema
+from refunds.ledger.book import LEASE_SECONDS, Ledger
+from refunds.models import State
+
+# The runner of a batch says that it lives three times a lease.
+RENEW_SECONDS = LEASE_SECONDS / 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch as its row has it. Keys go from `cursor` (exclusive) to `last_key` (inclusive)."""
+
+    batch_id: str
+    kind: str
+    night: date | None
+    parent_id: str | None
+    cursor: str
+    last_key: str | None
+    run_number: int
+    run_id: str | None
+    deaths: int
+    opened_at: datetime
+    stop_at: datetime | None
+    finished_at: datetime | None
+    lease_holder: str | None
+    lease_expires_at: datetime | None
+    report: dict[str, Any] | None
+
+    @property
+    def members_of(self) -> str:
+        """The batch that its refunds are marked with."""
+        return self.parent_id or self.batch_id
+
+
+def file_id(refund_ids: Sequence[str]) -> str:
+    """What a file's batch is called: its requests tell it from every other."""
+    return f"file-{digest(sorted(refund_ids))[:16]}"
+
+
+def night_id(night: date) -> str:
+    """What a night's batch is called."""
+    return f"night-{night.isoformat()}"
+
+
+def insert_file(connection: sa.Connection, batch_id: str, now: datetime) -> None:
+    """Open a file's batch, in the transaction that takes its requests."""
+    _insert(connection, now, batch_id=batch_id, kind="file")
+
+
+def open_night(ledger: Ledger, night: date, hours: int) -> Batch:
+    """Open a night, or open it again for what came in since; it takes what was left to the night.
+
+    What is not begun `hours` from now is left to the next night.
+    """
+    batch_id, now = night_id(night), ledger.clock()
+    row = schema.refunds.c
+    with ledger.writing() as connection:
+        known = _row(connection, batch_id)
+        stop_at = now + timedelta(hours=hours)
+        if known is None:
+            _insert(connection, now, batch_id=batch_id, kind="night", night=night, stop_at=stop_at)
+        elif known.finished_at is not None:
+            reopened = {"finished_at": None, "cursor": "", "stop_at": stop_at, "deaths": 0}
+            _update(connection, batch_id, now, **reopened)
+        connection.execute(
+            schema.refunds.update()
+            .where(row.lane == "nightly", row.outcome.is_(None))
+            .values(lane="batch", batch_id=batch_id)
+        )
+    return read(ledger, batch_id)
+
+
+def split(ledger: Ledger, batch: Batch, size: int) -> list[Batch]:
+    """The batch's shards of at most `size` refunds each, by key range; none where it is small.
+
+    Splitting it again gives the same shards.
+    """
+    now = ledger.clock()
+    with ledger.writing() as connection:
+        if not _shard_rows(connection, batch.batch_id):
+            keys = list(connection.execute(_ready(batch)).scalars())
+            starts = range(0, len(keys), size) if len(keys) > size else ()
+            for number, start in enumerate(starts, start=1):
+                _insert(
+                    connection,
+                    now,
+                    batch_id=f"{batch.batch_id}.{number}",
+                    kind="shard",
+                    night=batch.night,
+                    parent_id=batch.batch_id,
+                    cursor=keys[start - 1] if start else batch.cursor,
+                    last_key=keys[min(start + size, len(keys)) - 1],
+                    stop_at=batch.stop_at,
+                )
+        return _shard_rows(connection, batch.batch_id)
+
+
+def shards(ledger: Ledger, batch_id: str) -> list[Batch]:
+    """The parts of a batch, in key order."""
+    with ledger.reading() as connection:
+        return _shard_rows(connection, batch_id)
+
+
+def read(ledger: Ledger, batch_id: str) -> Batch:
+    """A batch. Raises LookupError."""
+    with ledger.reading() as connection:
+        found = _row(connection, batch_id)
+    if found is None:
+        raise LookupError(f"no batch is called {batch_id!r}")
+    return found
+
+
+def size(ledger: Ledger, batch_id: str) -> int:
+    """How many refunds the batch has taken in."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(schema.refunds)
+        .where(schema.refunds.c.batch_id == batch_id)
+    )
+    with ledger.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def latest_night(ledger: Ledger) -> Batch | None:
+    """The last night's batch."""
+    query = (
+        sa.select(schema.batches)
+        .where(schema.batches.c.kind == "night")
+        .order_by(schema.batches.c.night.desc())
+        .limit(1)
+    )
+    with ledger.reading() as connection:
+        found = connection.execute(query).mappings().first()
+    return _batch(found) if found else None
+
+
+def take(ledger: Ledger, batch_id: str, run_id: str) -> Batch | None:
+    """Take the batch's lease for a run; None while another process that may live has it.
+
+    A batch that was finished begins again at its first key: something of it came back.
+    """
+    holder = leases.holder_of_this_process(run_id)
+    with ledger.writing() as connection:
+        found = _row(connection, batch_id, lock=True)
+        now = ledger.clock()
+        if found is None or _is_held(found, holder, now):
+            return None
+        changes: dict[str, Any] = {"run_id": run_id, "lease_holder": holder}
+        if found.finished_at is not None:
+            changes |= {"finished_at": None, "cursor": "", "deaths": 0}
+        _update(connection, batch_id, now, **changes, lease_expires_at=_until(now))
+    return read(ledger, batch_id)
+
+
+def renew(ledger: Ledger, batch: Batch) -> bool:
+    """Say that the runner lives: its batch's lease and those of the refunds in its hands.
+
+    False when the batch has another runner by now.
+    """
+    row, refund = schema.batches.c, schema.refunds.c
+    with ledger.writing() as connection:
+        until = _until(ledger.clock())
+        renewed = connection.execute(
+            schema.batches.update()
+            .where(row.batch_id == batch.batch_id, row.lease_holder == batch.lease_holder)
+            .values(lease_expires_at=until)
+        ).rowcount
+        connection.execute(
+            schema.refunds.update()
+            .where(refund.batch_id == batch.members_of, refund.lane == "batch")
+            .where(refund.lease_holder == batch.lease_holder)
+            .values(lease_expires_at=until)
+        )
+    return renewed == 1
+
+
+def next_keys(ledger: Ledger, batch: Batch, limit: int) -> list[str]:
+    """The next refunds of the batch that can be carried on, in key order."""
+    with ledger.reading() as connection:
+        found = _row(connection, batch.batch_id)
+        return list(connection.execute(_ready(found or batch).limit(limit)).scalars())
+
+
+def advance(ledger: Ledger, batch: Batch, cursor: str) -> None:
+    """Note how far the batch has got."""
+    with ledger.writing() as connection:
+        _update(connection, batch.batch_id, ledger.clock(), cursor=cursor, deaths=0)
+
+
+def assign(ledger: Ledger, batch_id: str, run_id: str, run_number: int) -> None:
+    """Make a run the batch's own, and that of every refund it carries."""
+    row, now = schema.refunds.c, ledger.clock()
+    with ledger.writing() as connection:
+        found = _row(connection, batch_id, lock=True)
+        if found is None or found.run_number >= run_number:
+            return
+        died = 1 if found.run_id is not None and found.finished_at is None else 0
+        _update(
+            connection,
+            batch_id,
+            now,
+            run_id=run_id,
+            run_number=run_number,
+            deaths=found.deaths + died,
+        )
+        connection.execute(
+            schema.refunds.update()
+            .where(row.batch_id == found.members_of, row.lane == "batch", row.outcome.is_(None))
+            .where(*_in_range(found))
+            .values(run_id=run_id)
+        )
+
+
+def leave_to_next_night(ledger: Ledger, batch: Batch) -> int:
+    """What the night has not begun goes to the next one; returns how many."""
+    row = schema.refunds.c
+    with ledger.writing() as connection:
+        return int(
+            connection.execute(
+                schema.refunds.update()
+                .where(row.batch_id == batch.members_of, row.lane == "batch")
+                .where(row.state == State.RECEIVED)
+                .values(lane="nightly", run_id=None)
+            ).rowcount
+        )
+
+
+def dissolve(ledger: Ledger, batch: Batch) -> None:
+    """Nobody can run this batch: each of its refunds gets a run of its own from the sweep."""
+    row, now = schema.refunds.c, ledger.clock()
+    with ledger.writing() as connection:
+        connection.execute(
+            schema.refunds.update()
+            .where(row.batch_id == batch.members_of, row.lane == "batch", row.outcome.is_(None))
+            .where(*_in_range(batch))
+            .values(lane="now", run_id=None)
+        )
+        _update(connection, batch.batch_id, now, finished_at=now, **_no_lease())
+
+
+def finish(ledger: Ledger, batch: Batch, report: Mapping[str, Any] | None) -> None:
+    """Close the batch and keep its report, the first time; the lease is given back."""
+    with ledger.writing() as connection:
+        found = _row(connection, batch.batch_id, lock=True)
+        kept = found.report if found and found.report else report
+        now = ledger.clock()
+        _update(connection, batch.batch_id, now, finished_at=now, report=kept, **_no_lease())
+
+
+def release(ledger: Ledger, batch: Batch) -> None:
+    """Give the lease back; a stale runner's release changes nothing."""
+    row = schema.batches.c
+    with ledger.writing() as connection:
+        connection.execute(
+            schema.batches.update()
+            .where(row.batch_id == batch.batch_id, row.lease_holder == batch.lease_holder)
+            .values(**_no_lease())
+        )
+
+
+def to_launch(ledger: Ledger) -> list[Batch]:
+    """Batches that some run should be carrying on and none is: not finished, or called back."""
+    batch, refund = schema.batches.c, schema.refunds.c
+    called_back = (
+        sa.exists()
+        .where(refund.batch_id == batch.batch_id, refund.lane == "batch", refund.outcome.is_(None))
+        .where(~_waits(refund), refund.given_up.is_(None))
+    )
+    query = (
+        sa.select(schema.batches)
+        .where(sa.or_(batch.finished_at.is_(None), called_back))
+        .order_by(batch.batch_id)
+    )
+    with ledger.reading() as connection:
+        found = [_batch(row) for row in connection.execute(query).mappings()]
+    now = ledger.clock()
+    return [row for row in found if not _is_held(row, "", now)]
+
+
+def _ready(batch: Batch) -> Any:
+    row = schema.refunds.c
+    return (
+        sa.select(row.refund_id)
+        .where(row.batch_id == batch.members_of, row.lane == "batch", row.outcome.is_(None))
+        # What a person gave up is undone by a run of its own.
+        .where(row.refund_id > batch.cursor, row.given_up.is_(None))
+        .where(*_in_range(batch), ~_waits(row))
+        .order_by(row.refund_id)
+    )
+
+
+def _in_range(batch: Batch) -> list[Any]:
+    row = schema.refunds.c
+    return [] if batch.last_key is None else [row.refund_id <= batch.last_key]
+
+
+def _waits(refund: Any) -> Any:
+    wait = schema.waits.c
+    return sa.exists().where(
+        wait.refund_id == refund.refund_id, wait.ended_at.is_(None), wait.passed_at.is_(None)
+    )
+
+
+def _is_held(batch: Batch, holder: str, now: datetime) -> bool:
+    if batch.lease_holder is None or batch.lease_holder == holder:
+        return False
+    if batch.lease_expires_at is None or batch.lease_expires_at <= now:
+        return False
+    return leases.may_be_alive(batch.lease_holder)
+
+
+def _until(now: datetime) -> datetime:
+    return now + timedelta(seconds=LEASE_SECONDS)
+
+
+def _no_lease() -> dict[str, None]:
+    return {"lease_holder": None, "lease_expires_at": None}
+
+
+def _shard_rows(connection: sa.Connection, batch_id: str) -> list[Batch]:
+    query = (
+        sa.select(schema.batches)
+        .where(schema.batches.c.parent_id == batch_id)
+        .order_by(schema.batches.c.last_key)
+    )
+    return [_batch(row) for row in connection.execute(query).mappings()]
+
+
+def _row(connection: sa.Connection, batch_id: str, *, lock: bool = False) -> Batch | None:
+    query = sa.select(schema.batches).where(schema.batches.c.batch_id == batch_id)
+    found = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    return _batch(found) if found else None
+
+
+def _batch(row: Any) -> Batch:
+    return Batch(**{name: row[name] for name in Batch.__dataclass_fields__})
+
+
+def _insert(connection: sa.Connection, now: datetime, **columns: Any) -> None:
+    values = {"cursor": "", "run_number": 0, "deaths": 0, **columns}
+    connection.execute(schema.batches.insert().values(**values, opened_at=now, updated_at=now))
+
+
+def _update(connection: sa.Connection, batch_id: str, now: datetime, **columns: Any) -> None:
+    connection.execute(
+        schema.batches.update()
+        .where(schema.batches.c.batch_id == batch_id)
+        .values(**columns, updated_at=now)
+    )

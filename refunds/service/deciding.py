@@ -1,0 +1,38 @@
+"""One way in for a decision, whichever page or program it comes from."""
+
+from refunds.api import AsyncRefunds, Status
+from refunds.errors import Conflict
+from refunds.ledger.approvals import Choice
+from refunds.origin import Origin
+from refunds.service import metrics
+
+
+async def decide(
+    refund_id: str,
+    choice: Choice,
+    *,
+    person_id: str,
+    digest: str,
+    reason: str,
+    origin: Origin,
+    on_behalf_of: str | None = None,
+) -> Status:
+    """Take a decision of somebody whose identity was checked, on exactly what they saw.
+
+    Raises UnknownRefund or one of the Conflicts.
+    """
+    try:
+        found = await AsyncRefunds().decide(
+            refund_id,
+            choice,
+            person=person_id,
+            reason=reason,
+            digest=digest,
+            origin=origin,
+            on_behalf_of=on_behalf_of,
+        )
+    except Conflict as refusal:
+        metrics.decisions.labels(choice, type(refusal).__name__).inc()
+        raise
+    metrics.decisions.labels(choice, "taken").inc()
+    return found

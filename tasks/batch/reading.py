@@ -1,0 +1,101 @@
+"""The shop's and the ledger's facts on many refunds, with one query a table."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from refunds.ledger import Ledger, charges, requests
+from refunds.models import (
+    AfterSale,
+    Case,
+    Charge,
+    RefundRequest,
+    RiskFeatures,
+    Rival,
+)
+from tasks import orders, shop
+
+
+def cases(ledger: Ledger, wanted: Sequence[tuple[RefundRequest, int]]) -> dict[str, Case]:
+    """Each request's case in its round, by refund id, as the world is now.
+
+    Raises SystemUnavailable when the shop cannot be asked.
+    """
+    found = shop.Shop({request.order_id for request, _ in wanted})
+    left = _left_on_charges(ledger, found)
+    rivals = requests.rivals_of_many(ledger, [request for request, _ in wanted])
+    return {
+        request.refund_id: _case(request, round_number, found, left, rivals[request.refund_id])
+        for request, round_number in wanted
+    }
+
+
+def features(ledger: Ledger, wanted: Iterable[RefundRequest]) -> dict[str, RiskFeatures]:
+    """Each request's risk features, by refund id. Raises SystemUnavailable."""
+    asked = list(wanted)
+    histories = shop.histories_of(asked)
+    others = requests.other_refunds_of_many(ledger, asked)
+    return {
+        request.refund_id: RiskFeatures(
+            **histories[request.refund_id], other_refunds=others[request.refund_id]
+        )
+        for request in asked
+    }
+
+
+def _case(
+    request: RefundRequest,
+    round_number: int,
+    found: shop.Shop,
+    left: dict[str, int],
+    rivals: tuple[Rival, ...],
+) -> Case:
+    order_id = request.order_id
+    order = found.orders.get(order_id)
+    after_sales = tuple(AfterSale(**row) for row in found.after_sales.get(order_id, []))
+    if order is None:
+        return Case(request=request, round=round_number, order=None, after_sales=after_sales)
+    known = orders.fitting(found, order_id, _charges(found, order_id, left))
+    return Case(
+        request=request,
+        round=round_number,
+        order=known,
+        after_sales=after_sales,
+        rivals=rivals,
+    )
+
+
+def _charges(found: shop.Shop, order_id: str, left: dict[str, int]) -> tuple[Charge, ...]:
+    return tuple(
+        Charge(
+            charge_id=line["charge_id"],
+            payment_method_id=line["payment_method_id"],
+            currency=found.orders[order_id]["currency"],
+            captured_minor=line["amount_minor"],
+            left_minor=left[line["charge_id"]],
+        )
+        for line in found.payments.get(order_id, [])
+        if line["type"] == "payment"
+    )
+
+
+def _left_on_charges(ledger: Ledger, found: shop.Shop) -> dict[str, int]:
+    """What the ledger would still let go of each charge; new ones are taken into the books."""
+    seen: list[charges.Seen] = []
+    for order_id, lines in found.payments.items():
+        if order_id not in found.orders:
+            continue
+        refunded: dict[str, int] = defaultdict(int)
+        for line in lines:
+            if line["type"] == "refund":
+                refunded[line["charge_id"]] += line["amount_minor"]
+        seen += [
+            charges.Seen(
+                line["charge_id"],
+                found.orders[order_id]["currency"],
+                line["amount_minor"],
+                min(refunded[line["charge_id"]], line["amount_minor"]),
+            )
+            for line in lines
+            if line["type"] == "payment"
+        ]
+    return charges.open_charges(ledger, seen)

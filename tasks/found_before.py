@@ -1,0 +1,41 @@
+"""What a batch found out about a refund, left where the refund's own run will look for it.
+
+The run's steps of a round find their results by key, as if it had taken them itself: it judges
+by the facts that the verdict was reached on and that a person was asked about.
+"""
+
+from typing import Any
+
+from prefect.results import ResultStore
+
+from refunds.ledger import Ledger, assessed
+from refunds.ledger.assessed import Assessed
+from refunds.ledger.effects import key_of
+from refunds.models import RefundRequest
+
+
+def results(ledger: Ledger, request: RefundRequest) -> dict[str, bytes]:
+    """The results of every round of a refund, by step key, as Prefect stores them."""
+    store = ResultStore()
+    return {
+        key: store.create_result_record(value, key=key).serialize()
+        for found in assessed.rounds(ledger, [request])[request.refund_id]
+        for key, value in _by_key(found).items()
+    }
+
+
+def _by_key(found: Assessed) -> dict[str, Any]:
+    case = found.case
+    by_step: dict[str, Any] = {
+        "load_order": case.model_copy(update={"after_sales": ()}),
+        "load_after_sale": case,
+        "load_risk": found.risk,
+        "load_policy": found.rules,
+        "ask_opinion": found.assessment.opinion,
+        "record_assessment": None,
+    }
+    if found.approval is not None:
+        by_step["request_approval"] = found.approval
+    if not found.is_open:
+        by_step["reserve_money"] = False
+    return {key_of(case.refund_id, step, case.round): value for step, value in by_step.items()}
