@@ -68,8 +68,15 @@ def run_environment(settings: Settings, given: Mapping[str, str]) -> dict[str, s
         name = f"REFUNDS_{system.upper()}_URL"
         if name in given and "@" not in given[name]:
             environment[name] = given[name]
-    if settings.policy is not None:
-        environment["REFUNDS_POLICY"] = str(settings.policy.expanduser().absolute())
+        name = f"REFUNDS_{system.upper()}_ADAPTER"
+        if name in given:
+            environment[name] = given[name]
+    for name in ("policy", "systems_mapping", "shop_mapping"):
+        path: Path | None = getattr(settings, name)
+        if path is not None:
+            environment[f"REFUNDS_{name.upper()}"] = str(path.expanduser().absolute())
+    if "REFUNDS_LIMITS" in given:
+        environment["REFUNDS_LIMITS"] = given["REFUNDS_LIMITS"]
     if settings.public_url:
         environment["REFUNDS_PUBLIC_URL"] = settings.public_url
     # Results go where every worker finds them.

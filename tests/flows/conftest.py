@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.setup import set_up
 from deployments.stack_environment import PROJECT, client_environment, server_environment
 from flows import waiting
+from refunds.ledger import schema
 from refunds.ledger.engine import dispose_engines
 from refunds.settings import Settings, settings
 from sandbox.process import SandboxProcess
@@ -86,6 +87,9 @@ async def world(
     ):
         world = World(sandbox, stack)
         world.faults()
+        # What one test's faults made of a system is not the next one's outage.
+        with world.ledger.writing() as connection:
+            connection.execute(schema.outages.delete())
         yield world
         await world.close()
         policy_file().unlink(missing_ok=True)
