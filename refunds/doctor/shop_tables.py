@@ -43,7 +43,8 @@ def _money(engine: sa.Engine, section: Section, amounts: str) -> Iterator[str]:
     """Floating point is never exact; SQLite keeps what is declared as a decimal that way too."""
     for table, column in money_columns(section):
         kind = (_table(engine, table) or {}).get(column)
-        if kind is None:
+        if kind is None or isinstance(kind, sa.types.NullType):
+            # A view of SQLite's does not say; each amount is looked at when it is read.
             continue
         is_decimal = isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float)
         if isinstance(kind, sa.Float) or (is_decimal and engine.dialect.name == "sqlite"):

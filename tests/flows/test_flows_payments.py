@@ -222,7 +222,7 @@ async def test_a_pending_payment_is_settled_by_an_event_about_its_charge(world: 
     request = world.request()
     world.faults(
         fault(PAY, "pending", match=_only(request)),
-        fault(WEBHOOK, "webhook_drop", times=None, event_type="refund.updated"),
+        fault(WEBHOOK, "webhook_drop", times=None, match={"event_type": "refund.updated"}),
     )
     task = await world.start_waiting(request, "settlement")
     _settle(world, request, "succeeded")
