@@ -17,13 +17,14 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup run test check format lock clean
+.PHONY: help setup run test check golden format lock clean
 
 help:
 	@echo "make setup   build .venv with the locked dependencies"
 	@echo "make run     start the embedded stack and work off the sample requests"
 	@echo "make test    run the tests; says what it left out for lack of a service"
 	@echo "make check   format, lint, types, import contracts and tests: what CI asks"
+	@echo "make golden  write the histories that a change of the flow is held against"
 	@echo "make format  put the code into form and mend what the linter can"
 	@echo "make lock    pin the dependencies of pyproject.toml anew"
 	@echo "make clean   remove .venv and caches; .refunds, with the ledger in it, stays"
@@ -59,6 +60,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(PYTEST) $(TESTS)
+
+# Only after the flow's version was raised: the histories of earlier versions stay as they are.
+golden: setup
+	@$(BIN)/pytest -q tests/replay/write_golden.py
 
 format: setup
 	$(BIN)/ruff format .

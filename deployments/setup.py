@@ -104,7 +104,7 @@ async def _save_blocks(settings: Settings) -> None:
 
 async def _save_pool(client: PrefectClient, settings: Settings) -> None:
     ours = {
-        "preload": PRELOAD,
+        "preload": [*PRELOAD, *(["tasks.chat"] if settings.model_url else [])],
         "working_dir": str(PROJECT),
         "env": run_environment(settings, os.environ),
     }

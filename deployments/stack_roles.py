@@ -55,16 +55,20 @@ def prefect(settings: Settings) -> Role:
 
 def sandbox(settings: Settings) -> Role:
     """The outside world in a box."""
-    secret = next(iter(settings.webhook_secrets), "")
+    # It signs with the newest.
+    secret = settings.webhook_secret.get_secret_value().partition(",")[0].strip()
     return Role(
         name="sandbox",
         command=(
             *("sandbox", "--home", str(settings.home_dir / "sandbox")),
             *("--port", str(settings.port + 2)),
             *("--webhook-url", f"http://127.0.0.1:{settings.port + 1}/webhooks/gateway"),
-            *("--webhook-secret", secret),
         ),
-        environment=client_environment(settings, os.environ),
+        # Every user of the machine may read a process's arguments; only we its environment.
+        environment={
+            **client_environment(settings, os.environ),
+            "SANDBOX_WEBHOOK_SECRET": secret,
+        },
         health_url=f"{settings.sandbox_url}/health",
         # It takes half a second; a loaded machine may need a hundred times that.
         ready_seconds=60.0,
@@ -142,5 +146,7 @@ def sample(settings: Settings, *, load: bool, until_idle: bool) -> Role:
 
 def needs_sandbox(settings: Settings) -> bool:
     """Whether any system, or the shop's database, is the sandbox's."""
-    elsewhere = [getattr(settings, f"{system}_url") for system in SYSTEMS]
-    return not (all(elsewhere) and settings.shop_url.get_secret_value())
+    elsewhere = [getattr(settings, f"{system}_url") for system in SYSTEMS if system != "model"]
+    return settings.is_sandbox_model or not (
+        all(elsewhere) and settings.shop_url.get_secret_value()
+    )

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Self
 
-from refunds import deciding, intake, policy, submitting, views
+from refunds import assessing, deciding, intake, steering, submitting, views
+from refunds.assessing import Assessed
 from refunds.errors import BadInput, SystemUnavailable
 from refunds.ledger import (
     abandonment,
@@ -18,14 +19,13 @@ from refunds.ledger import (
     waits,
 )
 from refunds.ledger.approvals import Choice
-from refunds.models import Assessment, Case, RefundRequest, Rival, State, Verdict
+from refunds.models import RefundRequest, State
 from refunds.origin import Origin
-from refunds.policy_file import Policy
 from refunds.settings import settings
+from refunds.steering import Steering
 from refunds.submitting import Submitted
 from refunds.team import AsyncPeople, People
-from refunds.values import Value
-from tasks import books, model, orders, records, risk, runs
+from tasks import books, runs
 
 # How often `watch` looks for news, in seconds: a person cannot tell half a second from at once.
 _WATCH_SECONDS = 0.5
@@ -38,15 +38,7 @@ Statuses = list[Status]
 Events = list[dict[str, Any]]
 
 
-class Assessed(Value):
-    """A verdict without side effects."""
-
-    refund_id: str
-    verdict: Verdict
-    reasons: tuple[str, ...]
-
-
-class AsyncRefunds:
+class AsyncRefunds(Steering):
     """The engine's front door for asyncio programs; `people` is who may decide."""
 
     people = AsyncPeople()
@@ -71,14 +63,18 @@ class AsyncRefunds:
             raise BadInput(f"lane must be 'now' or 'nightly', not {lane!r}")
         return await submitting.submit([_taken(request) for request in wanted], lane)
 
-    async def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
+    async def assess(
+        self, wanted: Sequence[RefundRequest | dict[str, Any]], *, with_model: bool = False
+    ) -> list[Assessed]:
         """Verdicts only. Earlier requests of the list count as rivals of later ones.
 
-        Raises BadInput when a request cannot be taken, SystemUnavailable without the shop.
+        `with_model` asks the model, too, which costs what it costs and is not kept. Raises
+        BadInput when a request cannot be taken or no model is configured, SystemUnavailable
+        without the shop.
         """
-        taken = [_taken(request) for request in wanted]
-        await asyncio.to_thread(records.check_against_shop, taken)
-        return await asyncio.to_thread(_assess_all, taken)
+        return await assessing.assess(
+            [_taken(request) for request in wanted], with_model=with_model
+        )
 
     async def status(self, refund_id: str) -> Status:
         """Everything known of a refund: state, outcome, verdict, approval, effects, run_ids.
@@ -89,11 +85,7 @@ class AsyncRefunds:
 
     async def list(self, state: State | str | None = None) -> Statuses:
         """All refunds in key order (in one state): id, state, outcome, verdict, amount."""
-        try:
-            wanted = State(state) if state is not None else None
-        except ValueError as error:
-            names = ", ".join(State)
-            raise BadInput(f"{state!r} is not a state; the states are {names}") from error
+        wanted = None if state is None else steering.state_named(state)
         rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted)
         return [views.summary(row) for row in rows]
 
@@ -235,9 +227,11 @@ class Refunds:
         """As `AsyncRefunds.submit`."""
         return asyncio.run(self._refunds.submit(wanted, lane=lane))
 
-    def assess(self, wanted: Sequence[RefundRequest | dict[str, Any]]) -> list[Assessed]:
+    def assess(
+        self, wanted: Sequence[RefundRequest | dict[str, Any]], *, with_model: bool = False
+    ) -> list[Assessed]:
         """As `AsyncRefunds.assess`."""
-        return asyncio.run(self._refunds.assess(wanted))
+        return asyncio.run(self._refunds.assess(wanted, with_model=with_model))
 
     def status(self, refund_id: str) -> Status:
         """As `AsyncRefunds.status`."""
@@ -312,43 +306,6 @@ async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
 
 def _taken(wanted: RefundRequest | dict[str, Any]) -> RefundRequest:
     return wanted if isinstance(wanted, RefundRequest) else intake.read_request(wanted)
-
-
-def _assess_all(taken: list[RefundRequest]) -> list[Assessed]:
-    rules, earlier = books.policy(), dict[str, list[Rival]]()
-    assessed = []
-    for request in taken:
-        case = orders.with_after_sales(orders.read_case(request, 1))
-        before = earlier.setdefault(request.order_id, [])
-        known = {rival.refund_id for rival in case.rivals}
-        rivals = (*case.rivals, *(rival for rival in before if rival.refund_id not in known))
-        case = case.model_copy(update={"rivals": rivals})
-        found = _assess(case, rules)
-        assessed.append(
-            Assessed(
-                refund_id=request.refund_id,
-                verdict=found.verdict,
-                reasons=tuple(reason.text for reason in found.reasons),
-            )
-        )
-        if found.verdict is not Verdict.REJECT:
-            before.append(_as_rival(request))
-    return assessed
-
-
-def _assess(case: Case, rules: Policy) -> Assessment:
-    features = risk.read_risk(case)
-    return policy.assess(case, features, rules, model.opinion_by_rules(case, features))
-
-
-def _as_rival(request: RefundRequest) -> Rival:
-    return Rival(
-        refund_id=request.refund_id,
-        state=State.RECEIVED,
-        item_ids=request.item_ids,
-        amount_minor=request.amount_minor,
-        holds_money=False,
-    )
 
 
 def _mark_resumed(refund_id: str, person: str, reason: str) -> None:

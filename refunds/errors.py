@@ -11,6 +11,7 @@ RefundError
 │   ├── DecisionLate          the deadline has passed
 │   ├── DigestStale           what you saw is not what would be paid
 │   ├── CannotGiveUp          it is not stuck, or money may have moved
+│   ├── CannotReset           it would pay again, or say otherwise than was told
 │   ├── ApproverRefused       this person may not decide this refund
 │   └── LinkRefused           forged, expired, used, or somebody else's
 ├── LedgerRefusal             our own rules said no; nothing was sent
@@ -116,6 +117,10 @@ class DigestStale(Conflict):
 
 class CannotGiveUp(Conflict):
     """The refund is not stuck, or its money has moved or may have."""
+
+
+class CannotReset(Conflict):
+    """Going back would pay again, contradict the gateway's books, or unsay what was told."""
 
 
 class ApproverRefused(Conflict):

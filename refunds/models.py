@@ -12,8 +12,10 @@ from refunds.values import (
     AmountMinor,
     Currency,
     Name,
+    Percent,
     RefundId,
     Sentence,
+    Signal,
     Value,
     ZeroOrMoreMinor,
     one_line,
@@ -187,6 +189,8 @@ class Case(Value):
     order: Order | None
     proposal: Proposal | None = None
     after_sales: tuple[AfterSale, ...] = ()
+    # What people added while it waited (`refunds update --evidence`).
+    evidence: tuple[str, ...] = ()
     rivals: tuple[Rival, ...] = ()
 
     @property
@@ -218,14 +222,49 @@ class Recommendation(StrEnum):
     REVIEW = "review"
 
 
+# A million million tokens or micro-units: above any call, far below 64 bits.
+_Count = Annotated[int, Field(strict=True, ge=0, le=10**12)]
+
+
+class Usage(Value):
+    """What one question to a model took: tokens in and out, and millionths of `currency`."""
+
+    input_count: _Count
+    output_count: _Count
+    cost_micro: _Count
+    currency: Currency
+
+
 class Opinion(Value):
-    """A model's structured opinion; it can tighten a verdict, never loosen it."""
+    """A model's structured opinion; it can tighten a verdict, never loosen it.
+
+    `signals` are what the model noticed, such as `claims_non_delivery`. `prompt_version` names
+    the prompt and its digest, `asked_digest` is that of the text that was shown. `usage` is None
+    where the model's server does not count.
+    """
 
     recommendation: Recommendation
+    confidence_percent: Percent
     reasons: tuple[Sentence, ...] = ()
-    signals: tuple[Name, ...] = ()
+    signals: tuple[Signal, ...] = ()
     model: Name
     prompt_version: Name
+    asked_digest: str = ""
+    usage: Usage | None = None
+
+
+class NoOpinion(Value):
+    """A model was asked and gave no opinion: why, and what the attempt took."""
+
+    missing: Sentence
+    model: Name
+    prompt_version: Name
+    asked_digest: str = ""
+    usage: Usage | None = None
+
+
+# What the rules are told of the model: None when nobody asked it.
+Advice = Opinion | NoOpinion | None
 
 
 class Reason(Value):
@@ -242,7 +281,7 @@ class Assessment(Value):
     verdict: Verdict
     reasons: tuple[Reason, ...]
     policy_version: str
-    opinion: Opinion | None = None
+    opinion: Advice = None
 
 
 class ApproverRules(Value):
@@ -332,12 +371,14 @@ class Seat(Value):
 
     `is_mine` says whether this run carries it on; if not, `outcome` says how the refund ended,
     or `held_by` which run has it. `given_up` says who gave the refund up and why, if anybody did.
+    `flow_version` is that of the day it was submitted: its course does not change under it.
     """
 
     is_mine: bool
     given_up: str | None = None
     outcome: Outcome | None = None
     held_by: str | None = None
+    flow_version: int = 1
 
 
 class Answer(Value):

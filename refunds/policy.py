@@ -11,9 +11,11 @@ from typing import Any
 from refunds import money
 from refunds.digests import digest
 from refunds.models import (
+    Advice,
     Assessment,
     Case,
     Kind,
+    NoOpinion,
     Opinion,
     Order,
     Reason,
@@ -22,11 +24,11 @@ from refunds.models import (
     RiskFeatures,
     Verdict,
 )
-from refunds.policy_file import Policy
+from refunds.policy_file import ModelRule, Policy
 
 
 def assess(
-    case: Case, risk: RiskFeatures | None, policy: Policy, opinion: Opinion | None = None
+    case: Case, risk: RiskFeatures | None, policy: Policy, opinion: Advice = None
 ) -> Assessment:
     """The verdict on a case: the strictest that any rule reached, with every reason."""
     reasons = tuple(_ineligible(case, policy))
@@ -34,11 +36,12 @@ def assess(
         reasons = (
             *_for_a_person(case, case.order, policy),
             *_risky(risk, policy),
-            *_advised(opinion),
+            *_advised(opinion, policy.model),
         )
     strictest = max((r.verdict for r in reasons), key=_STRICTNESS.index, default=Verdict.APPROVE)
     if strictest is Verdict.APPROVE:
-        reasons = (Reason(rule="rules", verdict=Verdict.APPROVE, text=_within(case, policy)),)
+        within = Reason(rule="rules", verdict=Verdict.APPROVE, text=_within(case, policy))
+        reasons = (within, *reasons)
     return Assessment(
         verdict=strictest,
         reasons=reasons,
@@ -193,15 +196,38 @@ def _risky(risk: RiskFeatures | None, policy: Policy) -> Iterator[Reason]:
         )
 
 
-def _advised(opinion: Opinion | None) -> Iterator[Reason]:
-    """The model's opinion only tightens: its `approve` adds nothing, the rest asks a person."""
-    if opinion is None or opinion.recommendation is Recommendation.APPROVE:
+def _advised(opinion: Advice, rule: ModelRule | None) -> Iterator[Reason]:
+    """The model's part: an unreserved `approve` changes nothing, all else asks a person."""
+    if opinion is None:
         return
+    if isinstance(opinion, NoOpinion):
+        yield _review("model", f"The model was asked and gave no opinion: {opinion.missing}.")
+        return
+    said = f"The model says {opinion.recommendation}, {opinion.confidence_percent} % sure"
     why = " ".join(opinion.reasons) or "no reason given"
-    yield _review("model", f"The model says {opinion.recommendation}: {why}")
+    verdict = Verdict.REVIEW if _has_reservations(opinion, rule) else Verdict.APPROVE
+    yield Reason(rule="model", verdict=verdict, text=f"{said}: {why}{_signals(opinion)}")
 
 
-def bound_facts(case: Case, opinion: Opinion | None, policy_version: str) -> dict[str, Any]:
+def _has_reservations(opinion: Opinion, rule: ModelRule | None) -> bool:
+    if opinion.recommendation is not Recommendation.APPROVE:
+        return True
+    if rule is None:
+        return False
+    is_unsure = opinion.confidence_percent < rule.approve_confidence_percent
+    return is_unsure or bool(set(opinion.signals) & set(rule.signals_for_a_person))
+
+
+def _signals(opinion: Opinion) -> str:
+    return f" It noticed: {', '.join(opinion.signals)}." if opinion.signals else ""
+
+
+def is_for_the_model(verdict: Verdict, policy: Policy) -> bool:
+    """Whether the policy wants a second look at this verdict of the rules; never at a REJECT."""
+    return policy.model is not None and verdict in policy.model.asked_about
+
+
+def bound_facts(case: Case, opinion: Advice, policy_version: str) -> dict[str, Any]:
     """What an approval binds to; a change of any of it needs a new approval.
 
     Source: rule 5 of the ledger. Of the charge its identity is bound, not what is left on it:
@@ -209,8 +235,10 @@ def bound_facts(case: Case, opinion: Opinion | None, policy_version: str) -> dic
     """
     request, order, charge = case.request, case.order, case.charge
     wanted = [item for item in (order.items if order else ()) if item.item_id in request.item_ids]
+    added = {"evidence": list(case.evidence)} if case.evidence else {}
     return {
         **request.plain(),
+        **added,
         "charge_id": charge.charge_id if charge else None,
         "order_status": order.status if order else None,
         "items": [item.plain() for item in wanted],

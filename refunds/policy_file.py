@@ -2,14 +2,14 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from refunds.digests import digest
 from refunds.errors import BadInput
-from refunds.models import Kind
-from refunds.values import Currency, Name, Sentence, ZeroOrMoreMinor
+from refunds.models import Kind, Verdict
+from refunds.values import Currency, Name, Percent, Sentence, Signal, ZeroOrMoreMinor
 
 DEFAULT_POLICY_FILE = Path(__file__).with_name("policy.toml")
 
@@ -18,6 +18,11 @@ _Positive = Annotated[int, Field(strict=True, gt=0)]
 _Hours = Annotated[int, Field(strict=True, gt=0, le=366 * 24)]
 # A week between two attempts is already longer than any outage.
 _Seconds = Annotated[int, Field(strict=True, gt=0, le=7 * 86_400)]
+
+# A run that writes nothing for 45 s is taken for dead, and its opinion with it.
+_AnswerSeconds = Annotated[int, Field(strict=True, gt=0, le=40)]
+# A million units of currency for a million tokens: a slip of the keyboard is caught.
+_PriceMicro = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 
 
 class _Section(BaseModel):
@@ -106,6 +111,21 @@ class PatienceRule(_Section):
     settle_within_hours: _Hours
 
 
+class ModelRule(_Section):
+    """What a model is asked about, when it is believed, and what asking costs.
+
+    Prices are millionths of `price_currency` for a million tokens.
+    """
+
+    asked_about: tuple[Literal[Verdict.APPROVE, Verdict.REVIEW], ...]
+    approve_confidence_percent: Percent
+    signals_for_a_person: tuple[Signal, ...]
+    answer_within_seconds: _AnswerSeconds
+    price_currency: Currency
+    input_price_micro: _PriceMicro
+    output_price_micro: _PriceMicro
+
+
 class Policy(BaseModel):
     """One version of the policy file."""
 
@@ -125,6 +145,8 @@ class Policy(BaseModel):
         why="Only where the policy says so.", allowed=False, proposer_may_approve=False
     )
     patience: PatienceRule
+    # Without this section no model is asked about anything.
+    model: ModelRule | None = None
 
     @property
     def full_version(self) -> str:

@@ -7,13 +7,22 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refunds import home_secrets
 from refunds.errors import BadInput
+from refunds.values import Name
 
 # What `REFUNDS_PREFECT_AUTH` says where nobody is to be asked for a password.
 _OPEN = "off"
@@ -33,7 +42,8 @@ class Limit(BaseModel):
 class Settings(BaseSettings):
     """The whole configuration. Empty addresses mean the embedded stack's own."""
 
-    model_config = SettingsConfigDict(env_prefix="REFUNDS_", frozen=True)
+    # What stands in a wrong variable, and in those beside it, may be a secret.
+    model_config = SettingsConfigDict(env_prefix="REFUNDS_", frozen=True, hide_input_in_errors=True)
 
     home: Path = Path(".refunds")
     port: Annotated[int, Field(ge=1024, le=65_000)] = 4200
@@ -57,6 +67,7 @@ class Settings(BaseSettings):
     coupons_url: str = ""
     logistics_url: str = ""
     notices_url: str = ""
+    # Empty: the rules alone decide. "sandbox" is the sandbox's stand-in for a model.
     model_url: str = ""
 
     # What speaks behind each address; docs/connect.md says what each adapter needs.
@@ -74,6 +85,17 @@ class Settings(BaseSettings):
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
     # Several, separated by commas, while one replaces another: any of them is taken.
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
+    # A server on one's own machine asks for none, and OpenAI's client insists on some word.
+    model_key: SecretStr = SecretStr("none")
+    # Prefect Secret blocks to read in place of the three above.
+    gateway_key_block: str = ""
+    webhook_secret_block: str = ""
+    model_key_block: str = ""
+
+    # What the model's server calls it; for a server of your own there is no default.
+    model_name: Name | Literal[""] = ""
+    # How many questions a process has under way; what is more waits its turn.
+    model_at_once: Annotated[int, Field(ge=1, le=1_000)] = 8
     # Signs the links in cards: the newest first, then those whose links are still on their way.
     # Empty is a secret that the embedded stack makes for itself.
     link_secret: SecretStr = SecretStr("")
@@ -81,6 +103,9 @@ class Settings(BaseSettings):
     crm_key: SecretStr = SecretStr("")
     coupons_key: SecretStr = SecretStr("")
     logistics_key: SecretStr = SecretStr("")
+    crm_key_block: str = ""
+    coupons_key_block: str = ""
+    logistics_key_block: str = ""
     # An Apprise address for each audience: customer, service, approver, operations.
     notices_channels: dict[str, SecretStr] = Field(default_factory=dict)
 
@@ -104,6 +129,22 @@ class Settings(BaseSettings):
     oidc_client_id: str = ""
     oidc_client_secret: SecretStr = SecretStr("")
 
+    @model_validator(mode="after")
+    def _model_has_a_name(self) -> Self:
+        if self.model_url and not self.model_name and not self.is_sandbox_model:
+            raise ValueError("REFUNDS_MODEL_URL is set: name the model in REFUNDS_MODEL_NAME")
+        return self
+
+    @property
+    def asked_model(self) -> str:
+        """What the model is called, in requests and in histories."""
+        return self.model_name or "stand-in"
+
+    @property
+    def is_sandbox_model(self) -> bool:
+        """Whether the model is the sandbox's stand-in."""
+        return self.model_url == "sandbox"
+
     @property
     def home_dir(self) -> Path:
         """The state directory, absolute."""
@@ -114,12 +155,6 @@ class Settings(BaseSettings):
         """What the service signs with: given, or this home's own, made when first asked for."""
         given = self.service_secret.get_secret_value()
         return given or home_secrets.keep(self.home_dir / "service-secret")
-
-    @property
-    def webhook_secrets(self) -> list[str]:
-        """Every secret that the gateway may sign with now."""
-        given = self.webhook_secret.get_secret_value().split(",")
-        return [secret.strip() for secret in given if secret.strip()]
 
     @property
     def prefect_url(self) -> str:
@@ -174,6 +209,8 @@ class Settings(BaseSettings):
 
     def system_url(self, system: str) -> str:
         """The base address of gateway, crm, coupons, logistics, notices or model."""
+        if system == "model" and self.is_sandbox_model:
+            return f"{self.sandbox_url}/model/v1"
         return str(getattr(self, f"{system}_url") or f"{self.sandbox_url}/{system}").rstrip("/")
 
     @property
@@ -194,7 +231,11 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = "; ".join(
-            f"REFUNDS_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}"
+            ": ".join(filter(None, (_variable(e["loc"]), e["msg"].removeprefix("Value error, "))))
             for e in error.errors(include_input=False)
         )
         raise BadInput(f"settings are wrong: {wrong}") from error
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    return f"REFUNDS_{'_'.join(map(str, place)).upper()}" if place else ""

@@ -53,6 +53,9 @@ Sentence = Annotated[str, Field(max_length=2_000), AfterValidator(plain_text)]
 Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
 AmountMinor = Annotated[int, Field(strict=True, gt=0, le=money.MAX_AMOUNT_MINOR)]
 ZeroOrMoreMinor = Annotated[int, Field(strict=True, ge=0, le=money.MAX_AMOUNT_MINOR)]
+Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
+# A short word of the model's, such as claims_non_delivery.
+Signal = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 RefundId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 

@@ -11,10 +11,15 @@ _QUOTED_CHARACTERS = 1_500
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:/@=$\"'])")
 
+# Prefect's UI makes links of bare addresses even where each sign is escaped. A character without
+# width between the parts keeps them from being addresses.
+_ADDRESS = re.compile(r"(https?|www|(?=@))", re.IGNORECASE)
+_APART = r"\1" + "\N{WORD JOINER}"
+
 
 def escaped(text: str) -> str:
     """Text that markdown shows as it is: nothing in it becomes a link, an image or markup."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub(_APART, " ".join(text.split())))
 
 
 def quoted(text: str) -> str:
@@ -59,13 +64,27 @@ def facts_markdown(facts: dict[str, Any], reasons: list[dict[str, Any]], digest:
         f"**Why a person is asked**\n\n{why or '- nothing was found'}",
         f"**Earlier after-sale records of this order**\n\n{earlier or '- none'}",
     ]
+    if facts.get("evidence"):
+        added = "\n".join(f"- {escaped(text)}" for text in facts["evidence"])
+        parts.append(f"**Added while it waited**\n\n{added}")
     if facts["opinion"]:
-        said = escaped(facts["opinion"]["recommendation"])
-        parts.append(f"**A model's opinion** (advice, not a decision): {said}")
+        parts.append(f"**A model's opinion** (advice, not a decision): {_said(facts['opinion'])}")
     parts.append(
         f"**The customer wrote** (a quotation, not an instruction)\n\n{quoted(facts['message'])}"
     )
     return "\n\n".join(parts)
+
+
+def _said(opinion: dict[str, Any]) -> str:
+    """A model's opinion in one line; its reasons stand among those of the verdict."""
+    if "missing" in opinion:
+        return f"none: {escaped(opinion['missing'])}"
+    noticed = escaped(", ".join(opinion["signals"])) or "nothing"
+    return (
+        f"{escaped(opinion['recommendation'])}, {opinion['confidence_percent']} % sure; it "
+        f"noticed {noticed} ({escaped(opinion['model'])}, prompt "
+        f"{escaped(opinion['prompt_version'])})"
+    )
 
 
 def form_text(approval: ApprovalRequest, refusals: tuple[str, ...]) -> str:

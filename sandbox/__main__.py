@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sandbox.app import KEY_RETENTION_SECONDS, Sandbox, Settings
+from sandbox.app import KEY_RETENTION_SECONDS, WEBHOOK_SECRET, Sandbox, Settings
 
 # Longer than clients keep idle connections, so that it is they who close.
 _KEEP_ALIVE_SECONDS = 75
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings(
         home=home,
         webhook_url=options.webhook_url,
-        webhook_secret=options.webhook_secret,
+        webhook_secret=os.environ.get("SANDBOX_WEBHOOK_SECRET", WEBHOOK_SECRET),
         key_retention_seconds=options.key_retention_seconds,
     )
     # uvicorn stops on these and then raises them again for whoever handled them before: nobody
@@ -80,11 +80,12 @@ async def _announce(server: uvicorn.Server, host: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    # An argument is read by every user of the machine, so that the secret is none.
+    parser.epilog = "SANDBOX_WEBHOOK_SECRET signs the gateway's events."
     parser.add_argument("--home", type=Path, required=True, help="folder of sandbox.db and shop.db")
     parser.add_argument("--port", type=int, required=True, help="0 takes any free port")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--webhook-url", help="where gateway events are sent")
-    parser.add_argument("--webhook-secret", default="whsec_sandbox")
     parser.add_argument("--key-retention-seconds", type=int, default=KEY_RETENTION_SECONDS)
     return parser
 

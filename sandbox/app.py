@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from sandbox import coupons, crm, logistics, notices
+from sandbox import coupons, crm, logistics, model, notices
 from sandbox.answers import Answer, Refused
 from sandbox.clock import Clock, system_clock
 from sandbox.door import Door, Effect
@@ -37,6 +37,8 @@ from sandbox.wire import BODY_LIMIT_BYTES, SHOP_BODY_LIMIT_BYTES, exposing_trans
 
 # Stripe keeps its keys for a day.
 KEY_RETENTION_SECONDS = 86_400
+# The embedded world's own, printed here for everybody.
+WEBHOOK_SECRET = "whsec_sandbox"  # noqa: S105 - it guards nothing
 
 _parse_rules = reader_of(RuleSet)
 
@@ -47,7 +49,7 @@ class Settings:
 
     home: Path
     webhook_url: str | None = None
-    webhook_secret: str = "whsec_sandbox"  # noqa: S105  the embedded world's own
+    webhook_secret: str = WEBHOOK_SECRET
     key_retention_seconds: int = KEY_RETENTION_SECONDS
 
 
@@ -77,6 +79,7 @@ class Sandbox:
             *coupons.endpoints(systems),
             *logistics.endpoints(systems),
             *notices.endpoints(systems),
+            *model.endpoints(clock),
         ]
         self._faults.serve({endpoint.name for endpoint in endpoints})
         self._store.read(self._faults.load)

@@ -31,7 +31,7 @@ class Nothing(Record):
     """The empty body of a POST that only names a thing in its path."""
 
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=BaseModel)
 
 
 def error(status: int, code: str, message: str) -> Answer:

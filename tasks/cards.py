@@ -23,9 +23,7 @@ from tasks.records import begin_wait
     cache_key_fn=steps.by_round_and_level,
     persist_result=True,
     # A card that is not sure to have gone out is looked for before it is sent again.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
 @steps.journaled

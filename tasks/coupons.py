@@ -15,9 +15,7 @@ from tasks.systems.contract import Undoing
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # An earlier send is found by our reference before another one, so trying again is safe.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
 @steps.journaled
@@ -31,9 +29,7 @@ async def issue_coupon(case: Case) -> Receipt:
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # Voiding what is void changes nothing.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
 @steps.journaled
@@ -47,9 +43,7 @@ async def void_coupon(case: Case, coupon: Receipt) -> Receipt:
     # Asked anew by every run, and asking is harmless.
     cache_policy=NO_CACHE,
     persist_result=False,
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
 @steps.journaled

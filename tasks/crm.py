@@ -14,9 +14,7 @@ from tasks.records import enter_syncing
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # An earlier send is found by our reference before another one, so trying again is safe.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
 @steps.journaled

@@ -4,24 +4,33 @@ The run's steps of a round find their results by key, as if it had taken them it
 by the facts that the verdict was reached on and that a person was asked about.
 """
 
+from functools import lru_cache
 from typing import Any
 
 from prefect.results import ResultStore
 
-from refunds.ledger import Ledger, assessed
+from refunds.ledger import Ledger, LedgerStorage, assessed, connector
 from refunds.ledger.assessed import Assessed
 from refunds.ledger.effects import key_of
 from refunds.models import RefundRequest
+from refunds.settings import settings
 
 
 def results(ledger: Ledger, request: RefundRequest) -> dict[str, bytes]:
     """The results of every round of a refund, by step key, as Prefect stores them."""
-    store = ResultStore()
     return {
-        key: store.create_result_record(value, key=key).serialize()
+        key: _store().create_result_record(value, key=key).serialize()
         for found in assessed.rounds(ledger, [request])[request.refund_id]
         for key, value in _by_key(found).items()
     }
+
+
+@lru_cache(maxsize=1)
+def _store() -> ResultStore:
+    """It only gives results their form: they are written together with the refund's next run."""
+    return ResultStore(
+        result_storage=LedgerStorage(connector=connector(settings().ledger_database_url))
+    )
 
 
 def _by_key(found: Assessed) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import asyncio
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -11,9 +13,10 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import orjson
 
+from refunds.clock import system_clock
 from refunds.errors import StepFailed, StepRefused, StepUnknown, SystemBusy, SystemUnavailable
 from refunds.settings import settings
-from tasks import limits
+from tasks import limits, secrets
 
 # A system that has not answered in 12 seconds may have acted. Three attempts with the pauses
 # between them fit into one lease of 45 seconds.
@@ -35,7 +38,13 @@ _pools: weakref.WeakKeyDictionary[
 ] = weakref.WeakKeyDictionary()
 
 # Nothing reached the other side.
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
 
 # Answers that say that nothing was done and that a person or time has to change something.
 _NOT_DONE = frozenset(
@@ -113,6 +122,11 @@ def not_in_its_words(system: str, status: int) -> SystemUnavailable:
     )
 
 
+def in_short(said: str) -> str:
+    """What a system says of an error, cut short and without what we may have sent it."""
+    return secrets.without_secrets(said)[:200] or "no reason given"
+
+
 async def close() -> None:
     """Close this loop's connections."""
     await limits.close()
@@ -161,13 +175,13 @@ def _answer(
 
 
 def _refused(system: str) -> Refusal:
-    """A refusal, with the system's own code and message, cut short."""
+    """A refusal, with the system's own code and message."""
 
     def refusal(status: int, answer: Any) -> StepFailed:
         error = answer.get("error") if isinstance(answer, dict) else None
         parts = error if isinstance(error, dict) else {}
         said = " ".join(str(parts[part]) for part in ("code", "message") if parts.get(part))
-        return StepRefused(system, f"it answered {status}: {said[:200] or 'no reason given'}")
+        return StepRefused(system, f"it answered {status}: {in_short(said)}")
 
     return refusal
 
@@ -193,10 +207,13 @@ def _url(address: str, path: str, query: str) -> httpx.URL:
 
 
 def _retry_after(headers: httpx.Headers) -> float:
-    try:
-        return max(0.0, float(headers.get("Retry-After", "1")))
-    except ValueError:
-        return 1.0
+    """In seconds; a system may name them, or the time of day."""
+    said = headers.get("Retry-After", "1")
+    with suppress(ValueError):
+        return max(0.0, float(said))
+    with suppress(ValueError):
+        return max(0.0, (parsedate_to_datetime(said) - system_clock()).total_seconds())
+    return 1.0
 
 
 def _pool(system: str, url: httpx.URL) -> httpx.AsyncHTTPTransport:

@@ -14,9 +14,7 @@ from tasks.json_systems import creation, receipt
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # A notice that may have gone out is looked for by our reference before another one.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
 @steps.journaled
@@ -30,9 +28,7 @@ async def notify_customer(case: Case, outcome: Outcome) -> Receipt:
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # As for the customer.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=90,
 )
 @steps.journaled

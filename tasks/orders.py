@@ -6,7 +6,7 @@ from prefect import task
 from pydantic import ValidationError
 
 from refunds.errors import NeedsAttention
-from refunds.ledger import charges, requests
+from refunds.ledger import charges, requests, updates
 from refunds.models import AfterSale, Case, Charge, Item, Order, RefundRequest
 from tasks import books, shop, steps
 
@@ -16,9 +16,7 @@ from tasks import books, shop, steps
     cache_key_fn=steps.by_round,
     persist_result=True,
     # Reading is harmless, so a database that is away is simply asked again.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled
@@ -32,9 +30,7 @@ async def load_order(request: RefundRequest, round_number: int) -> Case:
     cache_key_fn=steps.by_round,
     persist_result=True,
     # As for the order.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled
@@ -71,10 +67,12 @@ def fitting(found: shop.Shop, order_id: str, captured: tuple[Charge, ...]) -> Or
 
 
 def with_after_sales(case: Case) -> Case:
-    """The case with its order's after-sale records as they are now."""
+    """The case with its order's after-sale records, and what people added, as they are now."""
     order_id = case.request.order_id
     rows = shop.Shop([order_id]).after_sales.get(order_id, [])
-    return case.model_copy(update={"after_sales": tuple(AfterSale(**row) for row in rows)})
+    earlier = tuple(AfterSale(**row) for row in rows)
+    added = updates.evidence_of(books.ledger(), case.refund_id)
+    return case.model_copy(update={"after_sales": earlier, "evidence": added})
 
 
 def known_orders(order_ids: list[str]) -> dict[str, str]:

@@ -30,9 +30,7 @@ from tasks.records import begin_wait, hand_to_a_person
     cache_key_fn=steps.by_refund,
     persist_result=True,
     # Not an ordinary retry: each one asks the gateway by our own reference before it sends.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     # Three calls of at most 20 seconds each: ask, send, and one pause the gateway asks for.
     timeout_seconds=90,
 )

@@ -51,9 +51,7 @@ _NAMED = 20
     cache_policy=NO_CACHE,
     persist_result=False,
     # Taking the lease again is harmless; a new request waits for a shop that is away.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled
@@ -74,6 +72,7 @@ async def open_refund(request: RefundRequest) -> Seat:
         outcome=lease.outcome,
         held_by=lease.held_by,
         given_up=lease.given_up,
+        flow_version=lease.flow_version,
     )
 
 
@@ -175,9 +174,7 @@ async def request_approval(case: Case, assessment: Assessment, policy: Policy) -
     cache_key_fn=steps.by_round,
     persist_result=True,
     # The shop is read once more here, and reading is harmless.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled

@@ -12,9 +12,7 @@ from tasks import books, shop, steps
     cache_key_fn=steps.by_round,
     persist_result=True,
     # Reading is harmless, so a database that is away is simply asked again.
-    retries=4,
-    retry_delay_seconds=[1, 2, 5, 10],
-    retry_condition_fn=steps.may_retry,
+    **steps.QUICK_RETRIES,
     timeout_seconds=30,
 )
 @steps.journaled

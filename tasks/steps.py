@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypedDict, TypeVar
 
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
@@ -50,6 +50,19 @@ def may_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(failed_with, StepRetryable | TimeoutError)
 
 
+class Retries(TypedDict):
+    """What `@task` takes to try a step again."""
+
+    retries: int
+    retry_delay_seconds: list[float]
+    retry_condition_fn: Callable[[Task[..., Any], TaskRun, State[Any]], bool]
+
+
+# A hiccup or a restart of the other system is over within eighteen seconds, and so long a run may
+# hold its process; what lasts longer becomes a wait that holds nothing.
+QUICK_RETRIES = Retries(retries=4, retry_delay_seconds=[1, 2, 5, 10], retry_condition_fn=may_retry)
+
+
 def journaled(
     body: Callable[P, Coroutine[Any, Any, R]],
 ) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -78,7 +91,13 @@ def journaled(
         step.end(output)
         return output
 
+    _journaled.add(recorded)
     return recorded
+
+
+def is_journaled(task: Task[..., Any]) -> bool:
+    """Whether a task's function leaves an event when it ends."""
+    return task.fn in _journaled
 
 
 def close(page: Page, output: Any) -> None:
@@ -145,6 +164,8 @@ class _Running:
         taken = books.ledger().clock() - self.call.started_at
         return limit is not None and taken.total_seconds() >= limit
 
+
+_journaled: set[Any] = set()
 
 _running: ContextVar[_Running | None] = ContextVar("running_step", default=None)
 

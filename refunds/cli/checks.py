@@ -3,16 +3,28 @@
 import asyncio
 import contextlib
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from refunds.cli import environment, output
+from refunds.cli import arguments, environment, output
 from refunds.cli.failures import FAILED
 
 
-def verify(as_json: output.AsJson = False) -> None:
+def verify(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="A bundle of `refunds export`, checked offline."),
+    ] = None,
+    seal: Annotated[
+        str | None, typer.Option(metavar="S", help="The bundle's seal as it was noted elsewhere.")
+    ] = None,
+    as_json: output.AsJson = False,
+) -> None:
     """Check the histories and the amounts against the gateway's books; 1 names what is wrong."""
+    if file is not None:
+        _verify_bundle(file, seal, as_json=as_json)
+        return
     environment.prepare()
     from refunds.api import AsyncRefunds
     from refunds.verify import Report
@@ -35,6 +47,22 @@ def verify(as_json: output.AsJson = False) -> None:
             print(problem)
         print(report.summary())
     if report.problems:
+        raise typer.Exit(FAILED)
+
+
+def _verify_bundle(file: str, seal: str | None, *, as_json: bool) -> None:
+    from refunds.verify import bundles
+
+    content, name = arguments.read(file)
+    problems = bundles.problems(content, name)
+    if seal is not None and seal != bundles.seal_of(content):
+        problems.append("its seal is not the one that was noted: it is another bundle")
+    if as_json:
+        output.write_json({"problem": problem} for problem in problems)
+        output.write_json([{"problems": len(problems), "seal": bundles.seal_of(content)}])
+    else:
+        print("\n".join(problems) or f"all is well: seal {bundles.seal_of(content)}")
+    if problems:
         raise typer.Exit(FAILED)
 
 

@@ -1,16 +1,12 @@
-"""`refunds list`, `show` and `history`: what is where."""
+"""`refunds list` and `show`: what is where."""
 
 import asyncio
-import json
 from typing import Annotated, Any
 
 import typer
 
 from refunds import money
 from refunds.cli import arguments, environment, output
-
-# Enough of an event's data to recognise it; `--json` has the whole of it.
-_SHOWN_CHARACTERS = 100
 
 
 def list_refunds(
@@ -54,31 +50,6 @@ def show(refund_id: arguments.Id, as_json: output.AsJson = False) -> None:
             return await refunds.status(known_id)
 
     show_status(asyncio.run(run()), as_json=as_json)
-
-
-def history(refund_id: arguments.Id, as_json: output.AsJson = False) -> None:
-    """Show all that happened to one refund, oldest first."""
-    environment.prepare()
-    from refunds.api import AsyncRefunds
-
-    known_id = arguments.refund_id(refund_id)
-
-    async def run() -> list[dict[str, Any]]:
-        async with AsyncRefunds() as refunds:
-            return await refunds.history(known_id)
-
-    events = asyncio.run(run())
-    if as_json:
-        output.write_json(events)
-        return
-    output.write_table(
-        ("no", "at (UTC)", "event", "data"),
-        (
-            (event["sequence"], output.moment(event["at"]), event["event"], _cut(event["data"]))
-            for event in events
-        ),
-        "nothing happened",
-    )
 
 
 def show_status(status: dict[str, Any], *, as_json: bool) -> None:
@@ -146,8 +117,3 @@ def _who(decision: dict[str, Any]) -> str:
 
 def _amount(row: dict[str, Any]) -> str:
     return money.show(row["amount_minor"], row["currency"])
-
-
-def _cut(data: dict[str, Any]) -> str:
-    text = json.dumps(data, ensure_ascii=False)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

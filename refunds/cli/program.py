@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from refunds.cli import audit, checks, decisions, looking, people, requests, stack
+from refunds.cli import audit, checks, decisions, looking, people, requests, stack, steering, travel
 from refunds.cli.failures import expected
 
 
@@ -40,11 +40,15 @@ program.command("submit")(requests.submit)
 program.command("assess")(requests.assess)
 program.command("list")(looking.list_refunds)
 program.command("show")(looking.show)
-program.command("history")(looking.history)
+program.command("history")(travel.history)
+program.command("replay")(travel.replay)
 program.command("decide")(decisions.decide)
 program.command("resume")(decisions.resume)
+program.command("reset")(steering.reset)
+program.command("update")(steering.update)
 program.command("abandon")(decisions.abandon)
 program.command("nightly")(decisions.nightly)
+program.command("export")(travel.export)
 program.command("verify")(checks.verify)
 program.command("doctor")(checks.doctor)
 program.add_typer(people.program, name="people")

@@ -71,7 +71,13 @@ def submit(
         )
 
 
-def assess(file: arguments.File, as_json: output.AsJson = False) -> None:
+def assess(
+    file: arguments.File,
+    with_model: Annotated[
+        bool, typer.Option("--with-model", help="Ask the model, too; it costs what it costs.")
+    ] = False,
+    as_json: output.AsJson = False,
+) -> None:
     """Say what the rules would decide; nothing is done."""
     import asyncio
 
@@ -83,7 +89,7 @@ def assess(file: arguments.File, as_json: output.AsJson = False) -> None:
 
     async def run() -> list[dict[str, Any]]:
         async with AsyncRefunds() as refunds:
-            return _plain(await refunds.assess(requests))
+            return _plain(await refunds.assess(requests, with_model=with_model))
 
     _show(asyncio.run(run()), ("refund_id", "verdict", "reasons"), as_json=as_json)
 

@@ -36,6 +36,7 @@ _CHECKS = (
     _Check("gateway", systems.gateway),
     _Check("clock", systems.clock, "gateway"),
     _Check("webhook secret", systems.webhook_secret),
+    _Check("model", systems.model),
     *(
         _Check(name, look)
         for name, look in ((system, systems.answers(system)) for system in systems.OTHERS)

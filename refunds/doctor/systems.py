@@ -6,21 +6,23 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from refunds import systems_mapping
+from refunds import answer, prompt, systems_mapping
 from refunds.clock import system_clock
 from refunds.doctor.findings import Unwell
-from refunds.errors import BadInput, StepFailed, StepRefused
+from refunds.errors import BadInput, NeedsAttention, StepFailed, StepRefused, SystemUnavailable
 from refunds.ledger import outages as ledger_outages
 from refunds.settings import SYSTEMS, Settings, settings
-from tasks import books, gateways, http
+from tasks import books, chat, gateways, http, secrets
 
 # Who notices are for.
 _AUDIENCES = ("customer", "service", "approver", "operations")
 
-OTHERS = ("crm", "coupons", "logistics", "notices", "model")
+OTHERS = ("crm", "coupons", "logistics", "notices")
 
 # Longer than any healthy system takes; the doctor's patient waits beside it.
 _ANSWER_SECONDS = 10.0
+# As long as the policy lets a question take by default.
+_OPINION_SECONDS = 30.0
 # Deadlines and the gateway's own timestamps are compared in minutes; Stripe's signatures
 # are refused beyond five.
 _SKEW_SECONDS = 300.0
@@ -30,15 +32,15 @@ async def gateway() -> str:
     """It answers, and takes our key."""
     if settings().gateway_adapter != "stripe":
         return await _answers_by_its_adapter()
-    answer = await _ask_gateway()
-    if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        raise Unwell(f"it refuses the key ({answer.status_code})", "set REFUNDS_GATEWAY_KEY")
-    if not answer.is_success:
+    reply = await _ask_gateway()
+    if reply.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise Unwell(f"it refuses the key ({reply.status_code})", "set REFUNDS_GATEWAY_KEY")
+    if not reply.is_success:
         raise Unwell(
-            f"{_address('gateway')} answered {answer.status_code}",
+            f"{_shown('gateway')} answered {reply.status_code}",
             "it must speak Stripe's refund API under REFUNDS_GATEWAY_URL",
         )
-    return _address("gateway")
+    return _shown("gateway")
 
 
 async def _answers_by_its_adapter() -> str:
@@ -93,10 +95,10 @@ async def clock() -> str:
     """This machine's clock against the gateway's."""
     if settings().gateway_adapter != "stripe":
         return "the gateway checks the time of its own signatures"
-    answer = await _ask_gateway()
+    reply = await _ask_gateway()
     now = system_clock()
     try:
-        theirs: datetime = parsedate_to_datetime(answer.headers["Date"])
+        theirs: datetime = parsedate_to_datetime(reply.headers["Date"])
     except (KeyError, ValueError):
         return "the gateway does not say what time it has"
     skew_seconds = abs((now - theirs).total_seconds())
@@ -106,8 +108,11 @@ async def clock() -> str:
     return seen
 
 
-def webhook_secret() -> str:
+async def webhook_secret() -> str:
     """The sandbox's secret is printed in this repository."""
+    if settings().webhook_secret_block:
+        await _secret("webhook_secret")
+        return f"in Prefect's Secret block {settings().webhook_secret_block}"
     default = Settings.model_fields["webhook_secret"].default.get_secret_value()
     is_sandbox = _address("gateway").startswith(settings().sandbox_url)
     if settings().webhook_secret.get_secret_value() != default:
@@ -120,30 +125,68 @@ def webhook_secret() -> str:
     return "the sandbox's, like the gateway"
 
 
+async def model() -> str:
+    """It answers a made-up question in the form that we ask for; that costs a cent at most."""
+    if not settings().model_url:
+        return "none: the rules alone decide"
+    seen = f"{_shown('model')}, {settings().asked_model}"
+    try:
+        reply = await chat.chat(
+            prompt.INSTRUCTIONS,
+            f'{prompt.OPENING}{{"customer_message": {{"text": ""}}}}{prompt.CLOSING}',
+            key=await _secret("model_key"),
+            answer_within_seconds=_OPINION_SECONDS,
+        )
+        answer.read(reply.text)
+    except (chat.NoReply, answer.NotAnAnswer) as error:
+        raise Unwell(
+            f"{seen}: {error}",
+            "correct REFUNDS_MODEL_URL, …_NAME or …_KEY; until then what it would be asked about "
+            "goes to a person",
+        ) from error
+    finally:
+        await chat.close()
+    return f"{seen}, answers with prompt {prompt.VERSION}"
+
+
 def answers(system: str) -> Callable[[], Awaitable[str]]:
     """The check that a system can be reached at all."""
 
     async def look() -> str:
-        if system == "model" and not settings().model_url:
-            return "none: the rules alone decide"
         if system == "notices" and settings().notices_adapter == "apprise":
             return "Apprise channels cannot be asked"
-        answer = await _get(system, _address(system))
-        if answer.is_server_error:
+        reply = await _get(system, _address(system))
+        if reply.is_server_error:
             raise Unwell(
-                f"{_address(system)} answered {answer.status_code}", "look into that system's log"
+                f"{_shown(system)} answered {reply.status_code}", "look into that system's log"
             )
-        return _address(system)
+        return _shown(system)
 
     return look
+
+
+async def _secret(name: secrets.SecretName) -> str:
+    try:
+        return await secrets.secret(name)
+    except (NeedsAttention, SystemUnavailable) as error:
+        raise Unwell(
+            str(error),
+            f"make the block in the Prefect UI, or set REFUNDS_{name.upper()} without one",
+        ) from error
 
 
 def _address(system: str) -> str:
     return settings().system_url(system)
 
 
+def _shown(system: str) -> str:
+    """Where a system is, without what its address may keep secret: user, path and query."""
+    url = httpx.URL(_address(system))
+    return f"{url.scheme}://{url.netloc.decode()}"
+
+
 async def _ask_gateway() -> httpx.Response:
-    key = settings().gateway_key.get_secret_value()
+    key = await _secret("gateway_key")
     url = f"{_address('gateway')}/v1/refunds?limit=1"
     return await _get("gateway", url, {"Authorization": f"Bearer {key}"})
 
@@ -154,6 +197,6 @@ async def _get(system: str, url: str, headers: dict[str, str] | None = None) -> 
             return await client.get(url, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unwell(
-            f"{_address(system)} does not answer ({type(error).__name__})",
+            f"{_shown(system)} does not answer ({type(error).__name__})",
             f"`refunds up` starts the sandbox's; another is named in REFUNDS_{system.upper()}_URL",
         ) from error

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from refunds.digests import digest
 from refunds.errors import HistoryBroken, UnknownRefund
 from refunds.ledger import schema
-from refunds.ledger.book import Ledger
+from refunds.ledger.book import Ledger, Page
 
 
 def read(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
@@ -22,6 +22,15 @@ def read(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
     if not events:
         raise UnknownRefund(refund_id)
     return events
+
+
+def first(page: Page) -> dict[str, Any]:
+    """The data of a refund's first event: what was asked, and under which version of the flow."""
+    row = schema.history.c
+    found: dict[str, Any] = page.connection.execute(
+        sa.select(row.data).where(row.refund_id == page.refund_id, row.sequence == 1)
+    ).scalar_one()
+    return found
 
 
 def append(ledger: Ledger, refund_id: str, event: str, data: dict[str, Any], fence: int) -> None:

@@ -10,7 +10,7 @@ import psutil
 import sqlalchemy as sa
 
 from refunds.code_version import code_version
-from refunds.ledger import schema, waits
+from refunds.ledger import history, schema, waits
 from refunds.ledger.book import LEASE_SECONDS, Ledger, Page
 from refunds.models import Outcome, State
 
@@ -27,6 +27,7 @@ class Lease:
     outcome: Outcome | None
     held_by: str | None
     given_up: str | None = None
+    flow_version: int = 1
 
 
 def holder_of_this_process(run_id: str) -> str:
@@ -51,10 +52,12 @@ def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
         if page.row["run_id"] != run_id or held_by_another(page, holder):
             page.append("run.turned_away", {"run_id": run_id, "owner": page.row["run_id"]})
             return Lease(None, None, page.row["run_id"])
+        _note_loss(page)
         fence = hand_over(page, run_id, holder)
         waits.pass_ended(page)
         begin_to_assess(page)
-        return Lease(fence, None, None, page.row["given_up"])
+        version = history.first(page).get("flow_version", 1)
+        return Lease(fence, None, None, page.row["given_up"], version)
 
 
 def hand_over(page: Page, run_id: str, holder: str) -> int:
@@ -84,6 +87,7 @@ def release(ledger: Ledger, refund_id: str, fence: int) -> None:
 
 def assign(page: Page, run_id: str, run_number: int) -> None:
     """Make another run the owner; whatever ran before is fenced off."""
+    _note_loss(page)
     page.change(
         # With a run of its own a refund leaves its batch.
         lane="now",
@@ -111,6 +115,13 @@ def link_run(page: Page, run_id: str) -> None:
                 refund_id=page.refund_id, run_id=run_id, first_seen_at=page.now
             )
         )
+
+
+def _note_loss(page: Page) -> None:
+    """A runner that never gave its lease back has died, or is cut off."""
+    if page.row["lease_holder"] is not None:
+        run_id = str(page.row["lease_holder"]).partition("@")[0]
+        page.append("run.lost", {"run_id": run_id, "fence": page.row["fence"]})
 
 
 def is_held(row: dict[str, Any], ledger: Ledger) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from refunds.errors import ContentConflict, UnknownRefund
+from refunds.flow_version import FLOW_VERSION
 from refunds.ledger import batches, schema
 from refunds.ledger.book import Ledger
 from refunds.ledger.engine import insert_if_absent
@@ -253,7 +254,8 @@ def _insert(
     pages = Pages(connection, now)
     for refund_id in inserted:
         page = pages.add(by_id[refund_id])
-        page.append("refund.submitted", {"request": page.row["request"], "lane": page.row["lane"]})
+        told = {"request": page.row["request"], "lane": page.row["lane"]}
+        page.append("refund.submitted", {**told, "flow_version": FLOW_VERSION})
     pages.write()
 
 

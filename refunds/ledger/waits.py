@@ -79,6 +79,17 @@ def end(page: Page, kinds: tuple[str, ...], why: str) -> None:
         page.append("wait.ended", {"kinds": list(kinds), "why": why})
 
 
+def mark_woken(page: Page) -> None:
+    """Somebody is about to start a run: the sweep holds back, and wakes it only if that fails."""
+    row = schema.waits.c
+    page.connection.execute(
+        schema.waits.update()
+        .where(row.refund_id == page.refund_id)
+        .where(row.ended_at.is_not(None), row.passed_at.is_(None))
+        .values(woken_at=page.now)
+    )
+
+
 def pass_ended(page: Page) -> None:
     """The run goes on: every wait that ended is done."""
     row = schema.waits.c

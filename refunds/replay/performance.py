@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from refunds.history_document import HistoryDocument
@@ -132,10 +131,3 @@ def _at_the_end(player: Player, returned: Any) -> Difference | None:
         said = f"the outcome was {player.script.outcome} then, and is {returned} now"
         return Difference("outcome", said)
     return None
-
-
-def source_line(place: Place, root: Path) -> str:
-    """The line of code at a place."""
-    path = Path(place.file)
-    lines = (path if path.is_absolute() else root / path).read_text(encoding="utf-8").splitlines()
-    return lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""

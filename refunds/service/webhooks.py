@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from refunds.errors import StepFailed, SystemUnavailable, UnknownRefund
+from refunds.errors import NeedsAttention, StepFailed, SystemUnavailable, UnknownRefund
 from refunds.service import gateway_events, metrics
 from refunds.service.problems import Refused, of_openapi
 from tasks import books, gateways, runs
@@ -28,6 +28,10 @@ async def gateway_webhook(request: Request) -> Response:
     body = await request.body()
     try:
         event = await gateways.gateway().event(body, request.headers, books.ledger().clock())
+    except (NeedsAttention, SystemUnavailable) as error:
+        raise Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE, "ask-again", str(error), "Send the event again later."
+        ) from error
     except ValueError as error:
         metrics.webhooks.labels("refused").inc()
         raise Refused(

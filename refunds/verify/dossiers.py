@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from refunds.errors import UnknownRefund
 from refunds.ledger import schema
 from refunds.ledger.effects import PAYMENT_STEP
 
@@ -65,6 +66,25 @@ class _Span:
         return query if self.until is None else query.where(owner <= self.until)
 
 
+@dataclass(frozen=True)
+class _Only:
+    """One refund alone."""
+
+    refund_id: str
+
+    def of(self, query: sa.Select[Any], owner: sa.Column[Any]) -> sa.Select[Any]:
+        """The part of a query that belongs to it."""
+        return query.where(owner == self.refund_id)
+
+
+def read_one(connection: sa.Connection, refund_id: str) -> Dossier:
+    """One refund with all that belongs to it. Raises UnknownRefund."""
+    found = _read(connection, _Only(refund_id), [])
+    if not found:
+        raise UnknownRefund(refund_id)
+    return found[0]
+
+
 def read_all(connection: sa.Connection, problems: list[str]) -> Iterator[Dossier]:
     """Every refund in key order; what cannot be read or has lost its owner becomes a problem."""
     owner, after = schema.refunds.c.refund_id, ""
@@ -95,7 +115,7 @@ def _readable(
         yield from found
 
 
-def _read(connection: sa.Connection, span: _Span, problems: list[str]) -> list[Dossier]:
+def _read(connection: sa.Connection, span: _Span | _Only, problems: list[str]) -> list[Dossier]:
     rows, events, effects, approvals, reservations = (
         _grouped(connection, span.of(sa.select(table), owner).order_by(owner, table.c[order]))
         for table, owner, order in (

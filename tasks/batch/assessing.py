@@ -16,6 +16,7 @@ from refunds.policy_file import Policy
 from tasks import books, model, records
 from tasks.batch import asides, reading
 from tasks.batch.chunk import Chunk, Road, Turn
+from tasks.batch.performing import perform
 from tasks.batch.writer import write
 
 
@@ -56,11 +57,16 @@ def _load(roads: Sequence[Road]) -> None:
 
 @task(name="ask_opinions", cache_policy=NO_CACHE, persist_result=False)
 async def ask_opinions(chunk: Chunk) -> int:
-    """The model's opinion on each case, where one is configured."""
-    for road in chunk.at(Turn.ASSESS):
-        if not road.is_recorded:
-            road.opinion = model.opinion_by_rules(road.case, road.risk)
-    return sum(road.opinion is not None for road in chunk.at(Turn.ASSESS))
+    """The model's opinion on each case that the policy wants one on; returns how many it got."""
+    new = [road for road in chunk.at(Turn.ASSESS) if not road.is_recorded]
+    for road in new:
+        road.opinion = None
+    wanted = [road for road in new if model.is_wanted(road.case, road.risk, road.rules)]
+    said = await perform(wanted, lambda road: model.question(road.case, road.risk, road.rules))
+    for refund_id, effect in said.effects.items():
+        chunk.roads[refund_id].opinion = model.advice_of(effect)
+    await asides.put_aside(chunk, said.errors)
+    return len(said.effects)
 
 
 @task(name="record_assessments", cache_policy=NO_CACHE, persist_result=False)

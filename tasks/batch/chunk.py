@@ -6,10 +6,10 @@ from typing import Any
 
 from refunds.ledger.batches import Batch
 from refunds.models import (
+    Advice,
     ApprovalRequest,
     Assessment,
     Case,
-    Opinion,
     Outcome,
     Payment,
     Receipt,
@@ -55,7 +55,7 @@ class Road:
         self.was_assessed: bool = row["verdict"] is not None
         # This round's verdict is in the ledger.
         self.is_recorded = False
-        self.opinion: Opinion | None = None
+        self.opinion: Advice = None
         self.approval: ApprovalRequest | None = None
         self.parcel: Receipt | None = None
         self.coupon: Receipt | None = None

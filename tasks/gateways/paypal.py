@@ -12,8 +12,7 @@ import orjson
 
 from refunds import money
 from refunds.errors import NeedsAttention, StepBlocked, StepFailed, StepRefused, StepUnknown
-from refunds.settings import settings
-from tasks import http
+from tasks import http, secrets
 from tasks.gateways.contract import GatewayEvent, GatewayRefund, PaymentOrder, json_object
 
 # PayPal's word for a refund's state, in ours.
@@ -108,7 +107,7 @@ class PayPal:
             name: headers.get(f"paypal-{name.replace('_', '-')}", "")
             for name in ("auth_algo", "cert_url", "transmission_id", "transmission_sig")
         }
-        webhook_id = next(iter(settings().webhook_secrets), "")
+        webhook_id = next(iter(await secrets.listed("webhook_secret")), "")
         time_sent = {"transmission_time": headers.get("paypal-transmission-time", "")}
         checked = await self._call(
             "POST",
@@ -134,7 +133,8 @@ class PayPal:
 
     async def _bearer(self) -> str:
         if time.monotonic() >= self._token_ends_at:
-            pair = base64.b64encode(settings().gateway_key.get_secret_value().encode()).decode()
+            key = await secrets.secret("gateway_key")
+            pair = base64.b64encode(key.encode()).decode()
             answer = await http.call(
                 "gateway",
                 "POST",
@@ -195,7 +195,7 @@ def _refusal(status: int, answer: Any) -> StepFailed:
     if not isinstance(answer, dict) or "name" not in answer:
         return http.not_in_its_words("gateway", status)
     issues = [str(detail.get("issue")) for detail in answer.get("details") or []]
-    said = " ".join((str(answer["name"]), *issues))[:200]
+    said = http.in_short(" ".join((str(answer["name"]), *issues)))
     if _KEY_REUSED in issues or answer["name"] == _KEY_REUSED:
         return StepUnknown("gateway", f"it answered {status}: {said}")
     if _BLOCKED.intersection(issues):

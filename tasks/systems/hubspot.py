@@ -8,8 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from refunds.errors import StepFailed, StepRefused
-from refunds.settings import settings
-from tasks import http
+from tasks import http, secrets
 from tasks.effect import Action
 from tasks.systems import tickets
 from tasks.systems.contract import Thing, Undoing, never_undone, reference_in
@@ -41,7 +40,7 @@ class HubSpot:
                 _TICKETS,
                 key=wire_key,
                 json={"properties": properties},
-                headers=_headers(),
+                headers=await _headers(),
                 refusal=_refusal,
             )
             return thing.kept(reference_in(system, answer, "id"))
@@ -53,7 +52,7 @@ class HubSpot:
                 "GET",
                 f"{_TICKETS}/{quote(key, safe='')}",
                 params={"idProperty": "refund_key"},
-                headers=_headers(),
+                headers=await _headers(),
                 refusal=_refusal,
                 absent=(404,),
             )
@@ -66,12 +65,12 @@ class HubSpot:
         return never_undone(undo)
 
 
-def _headers() -> dict[str, str]:
-    return {"Authorization": f"Bearer {settings().crm_key.get_secret_value()}"}
+async def _headers() -> dict[str, str]:
+    return {"Authorization": f"Bearer {await secrets.secret('crm_key')}"}
 
 
 def _refusal(status: int, answer: Any) -> StepFailed:
     if not isinstance(answer, dict) or "category" not in answer:
         return http.not_in_its_words("crm", status)
-    said = f"it answered {status}: {answer['category']} {answer.get('message', '')}"
-    return StepRefused("crm", said[:200])
+    why = http.in_short(f"{answer['category']} {answer.get('message', '')}")
+    return StepRefused("crm", f"it answered {status}: {why}")

@@ -9,7 +9,7 @@ from refunds import money
 from refunds.errors import BadInput, NeedsAttention, StepRefused, StepUnknown
 from refunds.settings import settings
 from refunds.systems_mapping import Finding, Kind, SystemsMapping, filled, read
-from tasks import http
+from tasks import http, secrets
 from tasks.effect import Action, Ask, cannot_ask
 from tasks.systems.contract import Thing, Undoing, reference_in
 
@@ -30,7 +30,7 @@ class Mapped:
                 key=wire_key,
                 key_header=kind.key_header,
                 json=filled(kind.make.body, facts),
-                headers=_headers(thing.system),
+                headers=await _headers(thing.system),
             )
             return thing.kept(reference_in(thing.system, answer, *kind.make.id.split(".")))
 
@@ -51,7 +51,7 @@ class Mapped:
                     key=wire_key,
                     key_header=kind.key_header,
                     json=filled(kind.undo.body, facts) or None,
-                    headers=_headers(undo.system),
+                    headers=await _headers(undo.system),
                     absent=kind.undo.absent,
                     any_body=True,
                 )
@@ -65,7 +65,11 @@ class Mapped:
 def _asking(system: str, find: Finding) -> Ask:
     async def ask(key: str) -> dict[str, Any] | None:
         answer = await http.call(
-            system, "GET", _path(find.path, {"key": key}), headers=_headers(system), absent=(404,)
+            system,
+            "GET",
+            _path(find.path, {"key": key}),
+            headers=await _headers(system),
+            absent=(404,),
         )
         if not answer:
             return None
@@ -111,6 +115,6 @@ def _with_amount(facts: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "amount": money.decimal_text(facts["amount_minor"], facts["currency"])}
 
 
-def _headers(system: str) -> dict[str, str]:
-    key = getattr(settings(), f"{system}_key").get_secret_value()
+async def _headers(system: str) -> dict[str, str]:
+    key = await secrets.secret("coupons_key" if system == "coupons" else "logistics_key")
     return {"Authorization": f"Bearer {key}"} if key else {}

@@ -10,8 +10,7 @@ from typing import Any
 
 import orjson
 
-from refunds.settings import settings
-from tasks import books, http
+from tasks import books, http, secrets
 from tasks.effect import Action, cannot_ask
 from tasks.systems.contract import Thing, Undoing, never_undone
 
@@ -30,7 +29,7 @@ class Webhook:
                 "",
                 key=wire_key,
                 json=content,
-                headers={"Refunds-Signature": _signature(orjson.dumps(content))},
+                headers={"Refunds-Signature": await _signature(orjson.dumps(content))},
                 any_body=True,
             )
             reference = answer.get("id")
@@ -43,8 +42,8 @@ class Webhook:
         return never_undone(undo)
 
 
-def _signature(body: bytes) -> str:
+async def _signature(body: bytes) -> str:
     """`t=<seconds>,v1=<HMAC-SHA256 of "<seconds>.<body>">`."""
     at = str(int(books.ledger().clock().timestamp()))
-    key = settings().crm_key.get_secret_value().encode()
+    key = (await secrets.secret("crm_key")).encode()
     return f"t={at},v1={hmac.new(key, at.encode() + b'.' + body, hashlib.sha256).hexdigest()}"

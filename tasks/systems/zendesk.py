@@ -4,8 +4,7 @@ import base64
 from typing import Any
 
 from refunds.errors import StepFailed, StepRefused, StepUnknown
-from refunds.settings import settings
-from tasks import http
+from tasks import http, secrets
 from tasks.effect import Action
 from tasks.systems import tickets
 from tasks.systems.contract import Thing, Undoing, never_undone, reference_in
@@ -37,7 +36,7 @@ class Zendesk:
                 _TICKETS,
                 key=wire_key,
                 json={"ticket": ticket},
-                headers=_headers(),
+                headers=await _headers(),
                 refusal=_refusal,
             )
             return thing.kept(reference_in(system, answer, "ticket", "id"))
@@ -48,7 +47,7 @@ class Zendesk:
                 "GET",
                 _TICKETS,
                 params={"external_id": key},
-                headers=_headers(),
+                headers=await _headers(),
                 refusal=_refusal,
             )
             listed = answer.get("tickets")
@@ -64,15 +63,16 @@ class Zendesk:
         return never_undone(undo)
 
 
-def _headers() -> dict[str, str]:
-    pair = base64.b64encode(settings().crm_key.get_secret_value().encode()).decode()
+async def _headers() -> dict[str, str]:
+    pair = base64.b64encode((await secrets.secret("crm_key")).encode()).decode()
     return {"Authorization": f"Basic {pair}"}
 
 
 def _refusal(status: int, answer: Any) -> StepFailed:
     if not isinstance(answer, dict) or "error" not in answer:
         return http.not_in_its_words("crm", status)
-    said = f"it answered {status}: {answer['error']} {answer.get('description', '')}"[:200]
+    why = http.in_short(f"{answer['error']} {answer.get('description', '')}")
+    said = f"it answered {status}: {why}"
     if answer["error"] == "IdempotentRequestError":
         # The key was used with another body; the ticket it made is looked for.
         return StepUnknown("crm", said)

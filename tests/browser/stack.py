@@ -51,7 +51,13 @@ class Stack:
 
     def refunds(self, *words: str) -> str:
         """Run one command, which has to end with 0; returns its output."""
-        done = subprocess.run(
+        done = self.run(*words)
+        assert done.returncode == 0, f"refunds {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run one command, however it ends."""
+        return subprocess.run(
             [*self.command, *words],
             env=self.environment,
             capture_output=True,
@@ -59,8 +65,6 @@ class Stack:
             timeout=START_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, f"refunds {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def up(self) -> None:
         """Start, or start again."""

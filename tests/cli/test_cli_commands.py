@@ -13,6 +13,7 @@ from refunds.models import Verdict
 from refunds.settings import settings
 from sandbox.testing import customer_record, order_record
 from tests.cli.cli_world import World, request, run, write_lines
+from tests.tasks.model_server import ModelServer, Said
 
 
 @pytest.fixture
@@ -60,6 +61,29 @@ def test_assess_gives_verdicts_with_reasons_and_stores_nothing(world: World, fil
     assert [record["verdict"] for record in ran.records] == ["APPROVE"] * 3
     assert all(record["reasons"] for record in ran.records)
     assert run("list", "--json").out == ""
+
+
+def test_assess_asks_the_model_only_when_told_to(
+    world: World, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer().running() as server:
+        server.behave = lambda _: Said.answer(recommendation="review")
+        monkeypatch.setenv("REFUNDS_MODEL_URL", server.url)
+        monkeypatch.setenv("REFUNDS_MODEL_NAME", "reader-1")
+        settings.cache_clear()
+        run("assess", file, "--json")
+        assert server.asked == []
+        ran = run("assess", file, "--with-model", "--json")
+    assert [record["verdict"] for record in ran.records] == ["REVIEW"] * 3
+    assert "The model says review, 95 % sure" in ran.records[0]["reasons"][0]
+    assert len(server.asked) == 3
+    assert run("list", "--json").out == ""
+
+
+def test_assess_with_a_model_that_is_none_says_where_to_name_one(world: World, file: str) -> None:
+    ran = run("assess", file, "--with-model")
+    assert (ran.status, ran.out) == (2, "")
+    assert "REFUNDS_MODEL_URL" in ran.err
 
 
 def test_requests_that_together_exceed_their_charge_are_not_all_approved(
@@ -221,10 +245,11 @@ def test_what_a_customer_wrote_is_never_taken_for_markup(world: World, tmp_path:
 
 def test_history_is_every_event_in_order(world: World) -> None:
     world.pay(1)
-    events = run("history", "rf_1", "--json").records
+    [document] = run("history", "rf_1", "--json").records
+    events = document["events"]
     assert [event["sequence"] for event in events] == [*range(1, len(events) + 1)]
     assert events[0]["event"] == "refund.submitted"
-    assert "refund.concluded" in run("history", "rf_1").out
+    assert "PAID: It is." in run("history", "rf_1").out
 
 
 @pytest.mark.parametrize("command", ["show", "history", "resume"])

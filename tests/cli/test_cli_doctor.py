@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from refunds import prompt
+from refunds.errors import BadInput
 from refunds.ledger import open_ledger, outages
 from refunds.settings import settings
 from tests.cli.cli_world import World, run
+from tests.tasks.model_server import ModelServer, Said
 
 
 def _findings() -> dict[str, dict[str, Any]]:
@@ -114,3 +119,64 @@ def test_an_adapter_that_lacks_its_file_or_its_channel_is_named(
     monkeypatch.setenv("REFUNDS_NOTICES_CHANNELS", '{"customer": "json://localhost"}')
     settings.cache_clear()
     assert "no channel for service, approver" in _findings()["adapters"]["seen"]
+
+
+@pytest.fixture
+def model_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    with ModelServer().running() as server:
+        monkeypatch.setenv("REFUNDS_MODEL_URL", server.url)
+        monkeypatch.setenv("REFUNDS_MODEL_NAME", "reader-1")
+        monkeypatch.setenv("REFUNDS_MODEL_KEY", "sk-model-4711")
+        settings.cache_clear()
+        yield server
+
+
+def test_a_model_that_answers_in_our_form_is_well(model_server: ModelServer) -> None:
+    finding = _findings()["model"]
+    assert finding["is_well"]
+    assert finding["seen"].endswith(f"reader-1, answers with prompt {prompt.VERSION}")
+    assert model_server.keys == ["Bearer sk-model-4711"]
+
+
+def test_a_model_that_gives_no_opinion_is_named_without_its_key(model_server: ModelServer) -> None:
+    model_server.behave = lambda _: Said.json({"error": {"message": "sk-model-4711?"}}, 401)
+    finding = _findings()["model"]
+    assert finding["seen"].endswith("reader-1: it does not take the key (401)")
+    assert "REFUNDS_MODEL_URL" in finding["remedy"]
+    assert "sk-model-4711" not in str(_findings())
+
+
+def test_a_model_without_a_name_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUNDS_MODEL_URL", "https://model.example/v1")
+    monkeypatch.setenv("REFUNDS_GATEWAY_KEY", "sk_live_planted")
+    settings.cache_clear()
+    found = _findings()
+    assert found["settings"]["seen"] == (
+        "settings are wrong: REFUNDS_MODEL_URL is set: name the model in REFUNDS_MODEL_NAME"
+    )
+    with pytest.raises(BadInput) as refusal:
+        settings()
+    assert "sk_live_planted" not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_an_address_is_shown_without_what_may_be_secret_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REFUNDS_NOTICES_URL", "http://user:hunter22@127.0.0.1:9/hook/tok_9?k=v_8")
+    settings.cache_clear()
+    finding = _findings()["notices"]
+    assert finding["seen"] == "http://127.0.0.1:9 does not answer (ConnectError)"
+    assert not any(part in str(finding) for part in ("hunter22", "tok_9", "v_8"))
+
+
+@pytest.mark.parametrize("name", ["gateway_key", "webhook_secret"])
+def test_a_secret_block_that_cannot_be_read_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"REFUNDS_{name.upper()}_BLOCK", "somewhere")
+    settings.cache_clear()
+    finding = _findings()["gateway" if name == "gateway_key" else "webhook secret"]
+    assert not finding["is_well"]
+    assert finding["remedy"] == (
+        f"make the block in the Prefect UI, or set REFUNDS_{name.upper()} without one"
+    )

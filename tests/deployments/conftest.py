@@ -37,7 +37,7 @@ def prefect_api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("prefect-server")
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
-    command = "prefect server start --host 127.0.0.1 --port"
+    command = "deployments.prefect_server server start --host 127.0.0.1 --port"
     with (home / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", *command.split(), str(port)],

@@ -145,10 +145,34 @@ def test_a_ledger_named_relative_to_the_callers_directory_is_found_by_the_childr
 
 
 def test_the_sandbox_is_left_out_when_every_system_is_elsewhere() -> None:
-    elsewhere = {f"{system}_url": "http://elsewhere" for system in stack_environment.SYSTEMS}
+    systems = [system for system in stack_environment.SYSTEMS if system != "model"]
+    elsewhere = {f"{system}_url": "http://elsewhere" for system in systems}
     assert stack_roles.needs_sandbox(Settings.model_validate(elsewhere))
     elsewhere["shop_url"] = "postgresql://db/shop"
     assert not stack_roles.needs_sandbox(Settings.model_validate(elsewhere))
+    assert stack_roles.needs_sandbox(Settings.model_validate(elsewhere | {"model_url": "sandbox"}))
+
+
+def test_the_pool_names_the_model_and_the_blocks_that_hold_the_secrets(tmp_path: Path) -> None:
+    given = {"REFUNDS_MODEL_URL": "https://model.example/v1", "REFUNDS_MODEL_KEY": "sk-1"}
+    settings = Settings(
+        home=tmp_path,
+        model_url=given["REFUNDS_MODEL_URL"],
+        model_name="reader-1",
+        model_key=SecretStr("sk-1"),
+        gateway_key_block="gateway-key",
+    )
+    found = stack_environment.run_environment(settings, given)
+    assert found["REFUNDS_MODEL_NAME"] == "reader-1"
+    assert found["REFUNDS_GATEWAY_KEY_BLOCK"] == "gateway-key"
+    assert "sk-1" not in found.values()
+
+
+def test_the_sandbox_gets_its_secret_where_nobody_else_reads_it(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, webhook_secret=SecretStr("whsec_planted"))
+    role = stack_roles.sandbox(settings)
+    assert "whsec_planted" not in " ".join(role.command)
+    assert role.environment["SANDBOX_WEBHOOK_SECRET"] == "whsec_planted"
 
 
 def test_idle_means_that_only_people_can_go_on() -> None:

@@ -5,10 +5,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from refunds.models import (
+    Advice,
     Case,
     Charge,
     Item,
     Kind,
+    NoOpinion,
     Opinion,
     Order,
     Recommendation,
@@ -96,9 +98,16 @@ def cancelled_whole(**changed: Any) -> Case:
     return case(order(status="pending"), **(whole | changed))
 
 
-def opinion(recommendation: Recommendation) -> Opinion:
-    """A model's opinion of one word."""
-    return Opinion(recommendation=recommendation, reasons=("Odd.",), model="m", prompt_version="1")
+def opinion(recommendation: Recommendation, **changed: Any) -> Opinion:
+    """A model's opinion of one word, of which it is sure."""
+    fields = {
+        "recommendation": recommendation,
+        "confidence_percent": 90,
+        "reasons": ("Odd.",),
+        "model": "m",
+        "prompt_version": "1",
+    }
+    return Opinion.model_validate(fields | changed)
 
 
 def policy(old: str = "", new: str = "") -> Policy:
@@ -175,4 +184,15 @@ RISKS = st.none() | st.builds(
     refunded_minor=st.just(0),
     other_refunds=st.integers(0, 5),
 )
-OPINIONS = st.none() | st.sampled_from(Recommendation).map(opinion)
+_OPINIONS = st.builds(
+    opinion,
+    st.sampled_from(Recommendation),
+    confidence_percent=st.integers(0, 100),
+    signals=st.lists(st.sampled_from(["hidden_text", "urgency", "threatens"]), max_size=3).map(
+        tuple
+    ),
+    reasons=st.lists(st.sampled_from(["Odd.", "Approve it at once."]), max_size=2).map(tuple),
+)
+NO_OPINION = NoOpinion(missing="it answered 503", model="m", prompt_version="1")
+# What the rules may be told of the model: nothing, that it gave no opinion, or any opinion.
+ADVICE: st.SearchStrategy[Advice] = st.none() | st.just(NO_OPINION) | _OPINIONS

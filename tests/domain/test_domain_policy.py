@@ -1,5 +1,7 @@
 """The rules, one sentence each."""
 
+from typing import Any
+
 import pytest
 
 from refunds import policy
@@ -204,6 +206,46 @@ def test_a_models_doubt_asks_a_person_and_never_rejects(
 ) -> None:
     assessment = policy.assess(case(), CALM, POLICY, a.opinion(said))
     assert (assessment.verdict, assessment.opinion) == (verdict, a.opinion(said))
+
+
+def test_a_models_part_is_named_as_the_models_with_what_it_noticed() -> None:
+    said = a.opinion(Recommendation.APPROVE, signals=("urgency",))
+    assessment = policy.assess(case(), CALM, POLICY, said)
+    assert [(reason.rule, reason.verdict) for reason in assessment.reasons] == [
+        ("rules", APPROVE),
+        ("model", APPROVE),
+    ]
+    assert assessment.reasons[1].text == (
+        "The model says approve, 90 % sure: Odd. It noticed: urgency."
+    )
+
+
+@pytest.mark.parametrize(
+    "reservation",
+    [{"confidence_percent": 69}, {"signals": ("urgency", "asks_to_ignore_rules")}],
+    ids=["unsure", "a_signal_for_a_person"],
+)
+def test_an_approval_with_a_reservation_asks_a_person(reservation: dict[str, Any]) -> None:
+    said = a.opinion(Recommendation.APPROVE, **reservation)
+    assert policy.assess(case(), CALM, POLICY, said).verdict is REVIEW
+
+
+def test_a_missing_opinion_sends_an_approval_to_a_person_and_says_why() -> None:
+    assessment = policy.assess(case(), CALM, POLICY, a.NO_OPINION)
+    assert assessment.verdict is REVIEW
+    assert [reason.text for reason in assessment.reasons] == [
+        "The model was asked and gave no opinion: it answered 503."
+    ]
+
+
+def test_the_policy_names_the_verdicts_that_a_model_is_asked_about() -> None:
+    only_approvals = a.policy('asked_about = ["APPROVE", "REVIEW"]', 'asked_about = ["APPROVE"]')
+    none = POLICY.model_copy(update={"model": None})
+    assert policy.is_for_the_model(APPROVE, POLICY)
+    assert policy.is_for_the_model(REVIEW, POLICY)
+    assert not policy.is_for_the_model(REVIEW, only_approvals)
+    assert not policy.is_for_the_model(REJECT, POLICY)
+    assert not policy.is_for_the_model(APPROVE, none)
 
 
 def test_every_reason_for_a_rejection_is_named() -> None:

@@ -56,6 +56,10 @@ def test_the_default_policy_is_the_shops() -> None:
         ("hours = 48", 'hours = 48\nblock = "slack"', r"approval\.levels\.1\.block: .*match"),
         ("proposer_may_approve = true", "", r"partial\.proposer_may_approve: Field required"),
         ("settle_within_hours = 240", f"settle_within_hours = {10**18}", "settle_within_hours"),
+        ('"APPROVE", "REVIEW"]', '"APPROVE", "REJECT"]', r"model\.asked_about\.1: .*'REVIEW'"),
+        ("answer_within_seconds = 30", "answer_within_seconds = 41", r"model\..*_seconds: .*40"),
+        ("input_price_micro = 4", "input_price_micro = -4", r"model\.input_price_micro: .*0"),
+        ('"threatens"]', '"Threatens!"]', r"model\.signals_for_a_person\.3: .*pattern"),
         ("outage_seconds = [30,", "outage_seconds = [0,", r"patience\.outage_seconds\.0"),
         ("outage_seconds = [30,", f"outage_seconds = [{10**18},", r"patience\.outage_seconds\.0"),
         ('audience = "finance-leads"', 'audience = ""', r"approval\.levels\.1\.audience"),
@@ -111,3 +115,8 @@ def test_from_its_limits_on_an_amount_needs_more_care(
 ) -> None:
     assert POLICY.people_needed(amount, currency) == people
     assert POLICY.verified_needed(amount, currency) is verified
+
+
+def test_without_a_section_about_it_no_model_is_asked() -> None:
+    without, _, _ = TEXT.partition("[model]")
+    assert parse(without).model is None

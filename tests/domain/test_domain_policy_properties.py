@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from refunds import policy
-from refunds.models import Case, Opinion, RiskFeatures, Verdict
+from refunds.models import Advice, Case, Opinion, RiskFeatures, Verdict
 from refunds.policy_file import Limits, Policy
-from tests.domain.domain_cases import CALM, OPINIONS, POLICY, RISKS, cases
+from tests.domain.domain_cases import ADVICE, CALM, POLICY, RISKS, cases
 
 STRICTNESS = [Verdict.APPROVE, Verdict.REVIEW, Verdict.REJECT]
 # The same cases on every machine; most random ones are refused, which assume() counts.
@@ -23,22 +23,22 @@ settings.register_profile(
 thorough = settings(settings.get_profile("domain"))
 
 
-def strictness(case: Case, risk: RiskFeatures | None, opinion: Opinion | None = None) -> int:
+def strictness(case: Case, risk: RiskFeatures | None, opinion: Advice = None) -> int:
     return STRICTNESS.index(policy.assess(case, risk, POLICY, opinion).verdict)
 
 
 @thorough
-@given(cases(), RISKS, OPINIONS)
+@given(cases(), RISKS, ADVICE)
 def test_an_opinion_never_loosens_a_verdict(
-    case: Case, risk: RiskFeatures | None, opinion: Opinion | None
+    case: Case, risk: RiskFeatures | None, opinion: Advice
 ) -> None:
     assert strictness(case, risk, opinion) >= strictness(case, risk)
 
 
 @thorough
-@given(cases(), RISKS, OPINIONS)
+@given(cases(), RISKS, ADVICE)
 def test_a_rejection_does_not_depend_on_the_opinion_or_the_risk(
-    case: Case, risk: RiskFeatures | None, opinion: Opinion | None
+    case: Case, risk: RiskFeatures | None, opinion: Advice
 ) -> None:
     with_all = policy.assess(case, risk, POLICY, opinion)
     bare = policy.assess(case, CALM, POLICY)
@@ -48,8 +48,8 @@ def test_a_rejection_does_not_depend_on_the_opinion_or_the_risk(
 
 
 @settings(thorough, max_examples=100)
-@given(cases(), OPINIONS)
-def test_an_approval_keeps_every_promise_of_the_policy(case: Case, opinion: Opinion | None) -> None:
+@given(cases(), ADVICE)
+def test_an_approval_keeps_every_promise_of_the_policy(case: Case, opinion: Advice) -> None:
     assume(policy.assess(case, CALM, POLICY, opinion).verdict is Verdict.APPROVE)
     request, order, charge = case.request, case.order, case.charge
     assert order is not None
@@ -65,13 +65,17 @@ def test_an_approval_keeps_every_promise_of_the_policy(case: Case, opinion: Opin
     limit = POLICY.approve_without_a_person.of(request.currency)
     assert limit is not None
     assert request.amount_minor <= limit
-    assert opinion is None or opinion.recommendation == "approve"
+    if opinion is not None:
+        assert isinstance(opinion, Opinion)
+        assert opinion.recommendation == "approve"
+        assert opinion.confidence_percent >= 70
+        assert not {"hidden_text", "threatens"} & set(opinion.signals)
 
 
 @thorough
-@given(cases(), RISKS, OPINIONS)
+@given(cases(), RISKS, ADVICE)
 def test_the_same_facts_give_the_same_assessment(
-    case: Case, risk: RiskFeatures | None, opinion: Opinion | None
+    case: Case, risk: RiskFeatures | None, opinion: Advice
 ) -> None:
     copy = Case.model_validate_json(case.model_dump_json())
     first = policy.assess(case, risk, POLICY, opinion)

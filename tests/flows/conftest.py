@@ -15,6 +15,7 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deployments import stack_roles
 from deployments.setup import set_up
 from deployments.stack_environment import PROJECT, client_environment, server_environment
 from flows import waiting
@@ -47,10 +48,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     home.mkdir(parents=True)
     webhook = f"{where.service_url}/webhooks/gateway"
     with ExitStack() as running:
-        prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
-        running.enter_context(
-            _process([*prefect, "--port", str(port)], server_environment(where, given))
-        )
+        prefect = [sys.executable, "-m", *stack_roles.prefect(where).command]
+        running.enter_context(_process(prefect, server_environment(where, given)))
         running.enter_context(
             SandboxProcess(home / "sandbox", port=port + 2, extra=("--webhook-url", webhook))
         )

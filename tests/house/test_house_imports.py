@@ -6,9 +6,14 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from prefect import Task
 
+from flows import refund as refund_module
+from flows import waiting
+from tasks import steps as steps_module
 from tests.house.source import ROOT, files, imported, modules, pyproject, shown
 
 # Everything by which a flow could see or change the world without a task.
@@ -67,6 +72,24 @@ def test_nothing_but_tests_benchmarks_and_the_launcher_imports_the_sandbox() -> 
 @pytest.mark.parametrize("path", list(modules("flows")), ids=shown)
 def test_a_flow_reaches_no_network_database_clock_file_or_chance(path: Path) -> None:
     assert not list(_reached(ast.parse(path.read_bytes()))), shown(path)
+
+
+@pytest.mark.parametrize("module", [refund_module, waiting], ids=["refund", "waiting"])
+def test_every_step_of_the_flow_is_written_to_the_journal(module: ModuleType) -> None:
+    steps = {
+        f"{name}.{attribute}": getattr(vars(module)[name], attribute)
+        for name, attribute in _attributes(module)
+        if isinstance(getattr(vars(module).get(name), attribute, None), Task)
+    }
+    assert steps
+    assert not [name for name, step in steps.items() if not steps_module.is_journaled(step)]
+
+
+def _attributes(module: ModuleType) -> list[tuple[str, str]]:
+    """Each `name.attribute` that a module's source mentions."""
+    tree = ast.parse(Path(module.__file__ or "").read_bytes())
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    return [(node.value.id, node.attr) for node in nodes if isinstance(node.value, ast.Name)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from typing import Any
 
 from refunds.ledger import abandonment
 from refunds.models import RefundRequest
-from tasks import books
 from tests.replay.rehearsal import Rehearsal
 
 FOR_A_PERSON = 200_000
@@ -110,11 +109,11 @@ def outage(world: Rehearsal) -> RefundRequest:
 
 
 def given_up(world: Rehearsal) -> RefundRequest:
-    """The coupon is refused for good, so a person gives it up; the label is cancelled."""
+    """A refund that a person gives up after the CRM of coupons refused for good."""
     request = world.request(goodwill_minor=500)
-    world.faults(_only(request, "POST /coupons/v1/coupons", "error_before", status=422))
+    world.faults(_only(request, "POST /coupons/v1/coupons", "unauthorized", times=5))
     assert world.run(request) == "suspended"
-    abandonment.abandon(books.ledger(), request.refund_id, "lea", "no coupon, no refund")
+    abandonment.abandon(world.ledger, request.refund_id, "lea", "the coupon is not worth it")
     assert world.run(request) == "FAILED"
     return request
 

@@ -62,8 +62,11 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def hooked(tmp_path: Path, receiver: Receiver) -> Iterator[SandboxProcess]:
-    extra = ("--webhook-url", receiver.url, "--webhook-secret", SECRET)
+def hooked(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SandboxProcess]:
+    monkeypatch.setenv("SANDBOX_WEBHOOK_SECRET", SECRET)
+    extra = ("--webhook-url", receiver.url)
     with SandboxProcess(tmp_path / "hooked", extra=extra) as process:
         load(process)
         yield process
