@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import psutil
 from rich.console import Console
 
-from deployments import stack_ready, stack_roles
+from deployments import stack_people, stack_ready, stack_roles
 from deployments.stack_home import BAD_INPUT, Home, StackFailed
 from deployments.stack_messages import addresses, foreign_server, welcome
 from deployments.stack_processes import end_stale
@@ -126,7 +126,9 @@ async def _supervise(
         home.write_addresses(addresses(current, pids, started_at))
         if not announced:
             announced = True
-            console.print(welcome(current))
+            made = stack_people.make(current)
+            # In the background this goes to a log, which is no place for passwords.
+            console.print(welcome(current, {} if ready_descriptor is not None else made))
             if ready_descriptor is not None:
                 os.write(ready_descriptor, b"ready")
                 os.close(ready_descriptor)
@@ -154,6 +156,7 @@ def _detach(home: Home, console: Console, *, sample: bool, exit_when_idle: bool)
         for name, wanted in (("--sample", sample), ("--exit-when-idle", exit_when_idle))
         if wanted
     ]
+    had_people = stack_people.passwords_file(settings()).exists()
     reader, writer = os.pipe()
     with home.log("up").open("ab") as log:
         before = log.tell()
@@ -179,7 +182,8 @@ def _detach(home: Home, console: Console, *, sample: bool, exit_when_idle: bool)
     finally:
         os.close(reader)
     if is_ready:
-        console.print(welcome(settings()))
+        made = {} if had_people else stack_people.read(settings())
+        console.print(welcome(settings(), made))
         return 0
     status = supervisor.wait()
     console.print(home.log_tail("up", before, _REASON_LINES), markup=False)

@@ -1,13 +1,14 @@
 """What the launcher tells people and, in up.json, scripts."""
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from deployments import stack_roles
+from deployments import stack_people, stack_roles
 from refunds.settings import Settings
 
 
@@ -30,22 +31,28 @@ def addresses(settings: Settings, pids: dict[str, int], started_at: datetime) ->
     }
 
 
-def welcome(settings: Settings) -> Table:
-    """Where everything is, and how to approve."""
+def welcome(settings: Settings, passwords: Mapping[str, str]) -> Table:
+    """Where everything is, and how to approve; new passwords are shown this once."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True, overflow="ignore")
-    approve = f"{settings.prefect_url}/v2/runs?state=Suspended&tags=approval"
     lines = {
-        "Prefect UI": settings.prefect_url,
-        "to approve": approve,
-        "or": "refunds decide ID approve --as PERSON",
-        "service": f"http://127.0.0.1:{settings.port + 1}",
+        "to approve": f"http://127.0.0.1:{settings.port + 1}/inbox",
+        "sign in": "with an account of: refunds accounts password PERSON",
     }
-    if stack_roles.needs_sandbox(settings):
-        lines["inbox"] = f"{settings.sandbox_url}/inbox"
+    if stack_people.passwords_file(settings).exists():
+        lines["sign in"] = f"as {', '.join(stack_people.NAMES)}, with the passwords in"
+        lines[""] = str(stack_people.passwords_file(settings))
+    lines |= {f"  {name}": password for name, password in passwords.items()}
+    lines |= {
+        "or": "refunds decide ID approve --as PERSON",
+        "Prefect UI": settings.prefect_url,
+    }
     if settings.embedded_auth_string:
-        lines["Prefect asks"] = f"for what is in {settings.prefect_auth_file}"
+        lines["  asks for"] = f"what is in {settings.prefect_auth_file}"
+    if stack_roles.needs_sandbox(settings):
+        lines["mail"] = f"{settings.sandbox_url}/inbox"
+    lines["service"] = f"http://127.0.0.1:{settings.port + 1}"
     lines["logs"] = str(settings.home_dir / "logs")
     lines["stop"] = "Ctrl-C, or refunds down"
     for name, value in lines.items():

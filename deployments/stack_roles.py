@@ -87,6 +87,8 @@ def service(settings: Settings) -> Role:
             *("--port", str(settings.port + 1)),
             # Paths carry refund ids, and a health check every second fills a disk.
             "--no-access-log",
+            # Nobody stands before it here, so nobody may say for whom a request is.
+            *("--no-proxy-headers", "--no-server-header"),
             # A page is served in milliseconds; longer is a connection that is only held.
             *("--timeout-graceful-shutdown", "2"),
         ),

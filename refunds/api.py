@@ -25,7 +25,7 @@ from refunds.settings import settings
 from refunds.steering import Steering
 from refunds.submitting import Submitted
 from refunds.team import AsyncPeople, People
-from tasks import books, runs
+from tasks import books, decisions, runs
 
 # How often `watch` looks for news, in seconds: a person cannot tell half a second from at once.
 _WATCH_SECONDS = 0.5
@@ -105,13 +105,16 @@ class AsyncRefunds(Steering):
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
         link: str | None = None,
+        amount_minor: int | None = None,
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
         `origin` says more of from where it came than `channel` does, which says whether the door
         knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
-        and whose delegate decides; `link` is the signed link that led here. Raises UnknownRefund
-        or one of the Conflicts, such as DecisionLate, or DigestStale with what changed.
+        and whose delegate decides; `link` is the signed link that led here. An `amount_minor`
+        below what is asked is proposed: it is asked anew under a new digest, and never paid by
+        this call. Raises UnknownRefund or one of the Conflicts, such as DecisionLate, or
+        DigestStale with what changed.
         """
         vote = deciding.vote(
             choice,
@@ -121,9 +124,10 @@ class AsyncRefunds(Steering):
             origin=origin or Origin.of(channel),
             on_behalf_of=on_behalf_of,
             link=link,
+            amount_minor=amount_minor,
         )
         try:
-            await deciding.decide(refund_id, vote)
+            await decisions.take(refund_id, vote)
         finally:
             # Also after a refusal: a stale question has to be put again.
             await self._wake(refund_id)
@@ -257,6 +261,7 @@ class Refunds:
         origin: Origin | None = None,
         on_behalf_of: str | None = None,
         link: str | None = None,
+        amount_minor: int | None = None,
     ) -> Status:
         """As `AsyncRefunds.decide`."""
         return asyncio.run(
@@ -270,6 +275,7 @@ class Refunds:
                 origin=origin,
                 on_behalf_of=on_behalf_of,
                 link=link,
+                amount_minor=amount_minor,
             )
         )
 

@@ -2,7 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from refunds.models import ApprovalRequest, ApproverRules, Assessment, Case, Level
+from refunds.approver_rules import ApproverRules
+from refunds.models import ApprovalRequest, Assessment, Case, Level
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
 

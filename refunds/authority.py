@@ -13,7 +13,7 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, Field, model_validator
 
 from refunds import money
-from refunds.models import ApproverRules
+from refunds.approver_rules import ApproverRules
 from refunds.values import Currency, Name, Value, ZeroOrMoreMinor
 
 # The role that may answer at every level; an audience of the policy's levels is a role as well.

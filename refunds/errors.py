@@ -13,6 +13,7 @@ RefundError
 │   ├── CannotGiveUp          it is not stuck, or money may have moved
 │   ├── CannotReset           it would pay again, or say otherwise than was told
 │   ├── ApproverRefused       this person may not decide this refund
+│   ├── ChargeDisputed        the bank decides about this money first
 │   └── LinkRefused           forged, expired, used, or somebody else's
 ├── LedgerRefusal             our own rules said no; nothing was sent
 │   ├── ChargeExhausted       the charge or the items are already spoken for
@@ -125,6 +126,10 @@ class CannotReset(Conflict):
 
 class ApproverRefused(Conflict):
     """This person may not decide this refund."""
+
+
+class ChargeDisputed(Conflict):
+    """The customer asks the bank for the same money: nothing can be approved until that ends."""
 
 
 class LinkRefused(Conflict):

@@ -4,22 +4,22 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from refunds.approver_rules import ApproverRules
 from refunds.digests import digest
 from refunds.values import (
-    MAX_MESSAGE_CHARACTERS,
     AmountMinor,
     Currency,
+    Message,
     Name,
+    NameOrNone,
     Percent,
     RefundId,
     Sentence,
     Signal,
     Value,
     ZeroOrMoreMinor,
-    one_line,
-    plain_text,
 )
 
 
@@ -87,10 +87,8 @@ class RefundRequest(Value):
     currency: Currency
     refund_to: Name
     reason: Name
-    message: Annotated[
-        str, Field(max_length=MAX_MESSAGE_CHARACTERS), AfterValidator(plain_text)
-    ] = ""
-    requested_by: Annotated[str, Field(max_length=128), AfterValidator(one_line)] = ""
+    message: Message = ""
+    requested_by: NameOrNone = ""
     goodwill_minor: ZeroOrMoreMinor = 0
 
     @property
@@ -114,7 +112,8 @@ class Item(Value):
 class Charge(Value):
     """The captured payment being refunded.
 
-    `left_minor` is what the ledger would still let go: captured − reserved − refunded.
+    `left_minor` is what the ledger would still let go: captured − reserved − refunded. While it
+    `is_disputed` the bank decides about the money, and nothing is paid.
     """
 
     charge_id: str
@@ -122,6 +121,7 @@ class Charge(Value):
     currency: Currency
     captured_minor: ZeroOrMoreMinor
     left_minor: ZeroOrMoreMinor
+    is_disputed: bool = False
 
 
 class Order(Value):
@@ -282,19 +282,6 @@ class Assessment(Value):
     reasons: tuple[Reason, ...]
     policy_version: str
     opinion: Advice = None
-
-
-class ApproverRules(Value):
-    """Who may answer one question, by the policy under which it was asked.
-
-    `limit_minor` holds for a registered approver without a limit of their own in the question's
-    currency. A smaller amount may be proposed where `partial_allowed`.
-    """
-
-    limit_minor: ZeroOrMoreMinor = 0
-    registered_only: bool = False
-    partial_allowed: bool = False
-    proposer_may_approve: bool = False
 
 
 class Level(Value):

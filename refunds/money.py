@@ -23,6 +23,11 @@ def is_currency(code: str) -> bool:
     return code in get_global("all_currencies")
 
 
+def currencies() -> frozenset[str]:
+    """Every code that `is_currency` takes."""
+    return frozenset(get_global("all_currencies"))
+
+
 def digits(currency: str) -> int:
     """How many minor-unit digits the currency has: 0 for JPY, 2 for USD, 3 for KWD."""
     return _ISO_DIGITS.get(currency, get_currency_precision(currency))

@@ -18,6 +18,7 @@ from refunds.models import (
     NoOpinion,
     Opinion,
     Order,
+    Proposal,
     Reason,
     Recommendation,
     RefundRequest,
@@ -145,8 +146,22 @@ def _for_a_person(case: Case, order: Order, policy: Policy) -> Iterator[Reason]:
         )
     if request.kind is Kind.CANCEL and len(request.item_ids) != len(order.items):
         yield _review("part_of_order", "A pending order is cancelled in full; this is a part.")
+    if case.charge is not None and case.charge.is_disputed:
+        yield _review("disputed", _DISPUTED)
+    if case.proposal is not None:
+        yield _review("proposal", _proposed(case.proposal, request.currency))
     yield from _competing(case, request)
     yield from _above_limits(request, policy)
+
+
+_DISPUTED = "The customer asks the bank for this money: nothing is paid while that is open."
+
+
+def _proposed(proposal: Proposal, currency: str) -> str:
+    return (
+        f"{proposal.proposed_by} proposed {money.show(proposal.amount_minor, currency)} in place "
+        f"of the {money.show(proposal.asked_minor, currency)} that was asked."
+    )
 
 
 def _competing(case: Case, request: RefundRequest) -> Iterator[Reason]:
@@ -240,11 +255,13 @@ def bound_facts(case: Case, opinion: Advice, policy_version: str) -> dict[str, A
         **request.plain(),
         **added,
         "charge_id": charge.charge_id if charge else None,
+        "is_disputed": charge.is_disputed if charge else False,
         "order_status": order.status if order else None,
         "items": [item.plain() for item in wanted],
         "after_sales": [record.plain() for record in case.after_sales],
         "opinion": opinion.plain() if opinion else None,
         "policy_version": policy_version,
+        **({"proposal": case.proposal.plain()} if case.proposal else {}),
     }
 
 

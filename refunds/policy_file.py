@@ -1,6 +1,7 @@
 """The policy file: what a user edits, read strictly into one frozen value."""
 
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -145,13 +146,19 @@ class Policy(BaseModel):
         why="Only where the policy says so.", allowed=False, proposer_may_approve=False
     )
     patience: PatienceRule
-    # Without this section no model is asked about anything.
-    model: ModelRule | None = None
+    # Without this section no model is asked about anything. It is then left out of every digest:
+    # what was approved under such a policy before there were models stays approved.
+    model: Annotated[ModelRule | None, Field(exclude_if=lambda rule: rule is None)] = None
 
-    @property
+    @cached_property
+    def content_digest(self) -> str:
+        """The digest of all that the policy says."""
+        return digest(self.model_dump(mode="json"))
+
+    @cached_property
     def full_version(self) -> str:
         """The version with a digest of the content, so that an edit is never mistaken."""
-        return f"{self.version}+{digest(self.model_dump(mode='json'))[:12]}"
+        return f"{self.version}+{self.content_digest[:12]}"
 
     def rule_for(self, kind: Kind) -> KindRule:
         """The section for cancellations or for returns."""

@@ -48,9 +48,35 @@ def _currency(code: str) -> str:
     return code
 
 
-Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(one_line)]
-Sentence = Annotated[str, Field(max_length=2_000), AfterValidator(plain_text)]
-Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
+# The same rules as JSON Schema can say them, so that a program can check before it sends.
+_LINE_MARKS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+_ONE_LINE = {"pattern": rf"^[^\s{_LINE_MARKS}]([^{_LINE_MARKS}]*[^\s{_LINE_MARKS}])?$"}
+_ONE_LINE_OR_NONE = {"pattern": rf"^([^\s{_LINE_MARKS}]([^{_LINE_MARKS}]*[^\s{_LINE_MARKS}])?)?$"}
+_PLAIN_TEXT = {"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"}
+_CURRENCIES = {"enum": sorted(money.currencies())}
+
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=128, json_schema_extra=_ONE_LINE),
+    AfterValidator(one_line),
+]
+NameOrNone = Annotated[
+    str, Field(max_length=128, json_schema_extra=_ONE_LINE_OR_NONE), AfterValidator(one_line)
+]
+Sentence = Annotated[
+    str, Field(max_length=2_000, json_schema_extra=_PLAIN_TEXT), AfterValidator(plain_text)
+]
+# What a customer wrote.
+Message = Annotated[
+    str,
+    Field(max_length=MAX_MESSAGE_CHARACTERS, json_schema_extra=_PLAIN_TEXT),
+    AfterValidator(plain_text),
+]
+Currency = Annotated[
+    str,
+    Field(min_length=3, max_length=3, json_schema_extra=_CURRENCIES),
+    AfterValidator(_currency),
+]
 AmountMinor = Annotated[int, Field(strict=True, gt=0, le=money.MAX_AMOUNT_MINOR)]
 ZeroOrMoreMinor = Annotated[int, Field(strict=True, ge=0, le=money.MAX_AMOUNT_MINOR)]
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]

@@ -22,6 +22,7 @@ from sandbox.effects import EFFECTS, Effects
 from sandbox.fault_rules import RuleSet
 from sandbox.faults import Faults
 from sandbox.gateway.books import Books
+from sandbox.gateway.disputes import Disputes
 from sandbox.gateway.endpoints import endpoints as gateway_endpoints
 from sandbox.gateway.events import Events
 from sandbox.gateway.settlement import Bank
@@ -67,6 +68,7 @@ class Sandbox:
         books = Books(clock, events)
         effects = Effects(clock)
         self.bank = Bank(self._store, books, clock)
+        self._disputes = Disputes(self._store, events, clock)
         self._deliverer = (
             Deliverer(self._store, clock, settings.webhook_url, settings.webhook_secret)
             if settings.webhook_url
@@ -128,6 +130,9 @@ class Sandbox:
         async def settle(request: Request) -> Answer:
             return await self.bank.settle(await read_body(request, BODY_LIMIT_BYTES))
 
+        async def dispute(request: Request) -> Answer:
+            return await self._disputes.put(await read_body(request, BODY_LIMIT_BYTES))
+
         async def put_faults(request: Request) -> Answer:
             rules = _parse_rules(await read_body(request, BODY_LIMIT_BYTES))
             return await self._replace_faults(rules)
@@ -151,6 +156,7 @@ class Sandbox:
             _control("PUT", "/faults", put_faults),
             _control("DELETE", "/faults", delete_faults),
             _control("PUT", "/gateway/settle", settle),
+            _control("PUT", "/gateway/dispute", dispute),
             _control("POST", "/shop/customers", load_customers),
             _control("POST", "/shop/orders", load_orders),
             _control("GET", "/shop/stats", _steady(lambda: read(stats))),

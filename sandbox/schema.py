@@ -30,6 +30,14 @@ CREATE TABLE IF NOT EXISTS charges (
 CREATE INDEX IF NOT EXISTS charges_order ON charges (order_id);
 CREATE INDEX IF NOT EXISTS charges_customer ON charges (customer_id);
 
+CREATE TABLE IF NOT EXISTS disputes (
+    charge_id TEXT PRIMARY KEY, opened_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE VIEW IF NOT EXISTS charges_shown AS
+    SELECT charges.*, EXISTS (
+        SELECT 1 FROM disputes WHERE disputes.charge_id = charges.charge_id
+    ) AS disputed FROM charges;
+
 CREATE TABLE IF NOT EXISTS refunds (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     charge_id TEXT NOT NULL REFERENCES charges (charge_id), payment_intent TEXT NOT NULL,

@@ -2,17 +2,22 @@
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from prefect import task
+from prefect.blocks.abstract import NotificationBlock
 from prefect.cache_policies import NO_CACHE
 
-from refunds import wording
+from refunds import links, wording
+from refunds.authority import APPROVER, Person, folded, limit_of
+from refunds.digests import digest
 from refunds.errors import Conflict
-from refunds.ledger import approvals
+from refunds.ledger import approvals, effects, people
 from refunds.ledger.approvals import Vote
+from refunds.ledger.effects import Effect
 from refunds.models import Answer, ApprovalRequest, Case, Decision, Level, Receipt
 from refunds.settings import settings
-from tasks import books, runs, steps
+from tasks import books, decisions, notifier, runs, steps
 from tasks.effect import Action, perform
 from tasks.json_systems import creation, receipt
 from tasks.records import begin_wait
@@ -28,8 +33,25 @@ from tasks.records import begin_wait
 )
 @steps.journaled
 async def send_card(case: Case, approval: ApprovalRequest, level: Level) -> Receipt:  # noqa: ARG001 - the case and its round are the key
-    """Tell the approvers of one level what they are asked, with a link to the place to answer."""
-    return receipt(await perform(card(approval, level)))
+    """Tell the approvers of one level what they are asked, with a link to the place to answer.
+
+    Those of them with a contact get a card of their own, whose link is signed for them.
+    """
+    sent = await _send_to_all(approval, level)
+    for person in recipients(people.listed(books.ledger()), approval, level):
+        await perform(personal_card(approval, level, person))
+    return receipt(sent)
+
+
+async def _send_to_all(approval: ApprovalRequest, level: Level) -> Effect:
+    """One card for everybody: through the level's messenger, and where that fails to the inbox."""
+    if level.block:
+        known = effects.read(books.ledger(), notification(approval, level, None).key)
+        block = None if known and known.is_final else await notifier.load(level.block)
+        told = await perform(notification(approval, level, block))
+        if notifier.is_sent(told):
+            return told
+    return await perform(card(approval, level))
 
 
 @task(
@@ -103,9 +125,25 @@ async def _hand_in_answers(case: Case) -> Any:
             reason=str(answer.get("reason", ""))[:2_000],
         )
         try:
-            approvals.decide(books.ledger(), case.refund_id, vote)
+            await decisions.take(case.refund_id, vote)
         except Conflict as refusal:
             yield str(refusal)
+
+
+def recipients(everybody: list[Person], approval: ApprovalRequest, level: Level) -> list[Person]:
+    """Who gets a card of their own at a level: those who may answer and have a contact."""
+    is_first = level == approval.levels[0]
+    facts = approval.facts
+    asked = {folded(facts["requested_by"]), folded(facts["customer_id"])}
+    return [
+        person
+        for person in everybody
+        if person.is_active
+        and person.contact
+        and (level.audience in person.roles or (is_first and APPROVER in person.roles))
+        and facts["amount_minor"] <= limit_of(person, facts["currency"], approval.rules)
+        and not asked & person.aliases
+    ]
 
 
 def card(approval: ApprovalRequest, level: Level) -> Action:
@@ -120,6 +158,41 @@ def card(approval: ApprovalRequest, level: Level) -> Action:
         address={"link": review_page(approval.refund_id)},
         id_field="message_id",
         attempt=f"{approval.round}:{level}",
+    )
+
+
+def personal_card(approval: ApprovalRequest, level: Level, person: Person) -> Action:
+    """A card for one person, with a link that is theirs alone."""
+    token = links.sign(approval.refund_id, person.person_id, approval.digest, approval.deadline)
+    return creation(
+        approval.refund_id,
+        "send_card",
+        "notices",
+        "messages",
+        {"refund_id": approval.refund_id, "audience": "approver", "to": person.person_id},
+        words=wording.card(approval, level),
+        address={
+            "to": person.contact,
+            "link": f"{review_page(approval.refund_id)}?{urlencode({'link': token})}",
+        },
+        id_field="message_id",
+        # A digest, because a person's id may be long and hold any character.
+        attempt=f"{approval.round}:{level}:{digest(person.person_id)[:12]}",
+    )
+
+
+def notification(
+    approval: ApprovalRequest, level: Level, block: NotificationBlock | None
+) -> Action:
+    """The card for the approvers of one level, through their messenger."""
+    return notifier.notification(
+        approval.refund_id,
+        "send_card",
+        block,
+        body={"refund_id": approval.refund_id, "block": level.block, "to": level.audience},
+        words=wording.card(approval, level),
+        link=review_page(approval.refund_id),
+        attempt=f"{approval.round}:{level}:block",
     )
 
 

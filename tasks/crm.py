@@ -34,6 +34,6 @@ def crm_case(case: Case, outcome: Outcome, why: str) -> Action:
         "outcome": str(outcome),
         "amount_minor": request.amount_minor,
         "currency": request.currency,
-        "note": why,
     }
-    return creation(case.refund_id, "sync_crm", "crm", "cases", body, id_field="case_id")
+    words, refund_id = {"note": why}, case.refund_id
+    return creation(refund_id, "sync_crm", "crm", "cases", body, words=words, id_field="case_id")

@@ -50,11 +50,13 @@ def service_notice(case: Case, outcome: Outcome, why: str) -> Action:
 
 
 def _message(case: Case, step: str, to: tuple[str, str], text: tuple[str, str]) -> Action:
-    message = {
-        "refund_id": case.refund_id,
-        "audience": to[0],
-        "to": to[1],
-        "subject": text[0],
-        "body": text[1],
-    }
-    return creation(case.refund_id, step, "notices", "messages", message, id_field="message_id")
+    message = {"refund_id": case.refund_id, "audience": to[0], "to": to[1]}
+    return creation(
+        case.refund_id,
+        step,
+        "notices",
+        "messages",
+        message,
+        words={"subject": text[0], "body": text[1]},
+        id_field="message_id",
+    )

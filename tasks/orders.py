@@ -40,14 +40,23 @@ async def load_after_sale(case: Case) -> Case:
 
 
 def read_case(request: RefundRequest, round_number: int) -> Case:
-    """The order as it is now. Raises SystemUnavailable when the shop cannot be asked."""
+    """The order as it is now, for the amount that is in force.
+
+    Raises SystemUnavailable when the shop cannot be asked.
+    """
+    request, proposal = requests.in_force(books.ledger(), request)
     found, order_id = shop.Shop([request.order_id]), request.order_id
     order = found.orders.get(order_id)
     if order is None:
-        return Case(request=request, round=round_number, order=None)
+        return Case(request=request, round=round_number, order=None, proposal=proposal)
     captured = _charges(found.payments.get(order_id, []), order["currency"])
-    known, rivals = fitting(found, order_id, captured), requests.rivals(books.ledger(), request)
-    return Case(request=request, round=round_number, order=known, rivals=rivals)
+    return Case(
+        request=request,
+        round=round_number,
+        order=fitting(found, order_id, captured),
+        proposal=proposal,
+        rivals=requests.rivals(books.ledger(), request),
+    )
 
 
 def fitting(found: shop.Shop, order_id: str, captured: tuple[Charge, ...]) -> Order:
@@ -83,6 +92,8 @@ def known_orders(order_ids: list[str]) -> dict[str, str]:
 def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...]:
     """Each captured payment; refunds made before we first saw the charge count against it."""
     refunded: dict[str, int] = {}
+    charge_ids = [line["charge_id"] for line in payments if line["type"] == "payment"]
+    disputed = charges.disputed_among(books.ledger(), charge_ids)
     for line in payments:
         if line["type"] == "refund":
             before = refunded.get(line["charge_id"], 0)
@@ -100,6 +111,7 @@ def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...
                 line["amount_minor"],
                 min(refunded.get(line["charge_id"], 0), line["amount_minor"]),
             ),
+            is_disputed=line["charge_id"] in disputed,
         )
         for line in payments
         if line["type"] == "payment"

@@ -26,6 +26,7 @@ from refunds.models import (
     ApprovalRequest,
     Assessment,
     Case,
+    Decision,
     Outcome,
     RefundRequest,
     RiskFeatures,
@@ -36,7 +37,8 @@ from refunds.models import (
 )
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
-from tasks import books, orders, outages, steps
+from refunds.settings import settings
+from tasks import books, disputes, orders, outages, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
 MOST_ROUNDS = 20
@@ -125,7 +127,8 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
     await acreate_markdown_artifact(
         key="refund-facts",
         markdown=f"# {assessment.verdict}: {wording.escaped(refund_id)}\n\n"
-        + wording.facts_markdown(facts, reasons, binding_digest(facts)),
+        + wording.facts_markdown(facts, reasons, binding_digest(facts))
+        + f"\n\n[Its timeline]({settings().service_url}/inbox/{refund_id}/timeline)",
         description=f"{refund_id}: {assessment.verdict}",
     )
 
@@ -181,15 +184,20 @@ async def request_approval(case: Case, assessment: Assessment, policy: Policy) -
 async def reserve_money(case: Case, assessment: Assessment) -> bool:
     """Look at the world once more, then set the money aside.
 
-    False when what was approved is not what would be paid now, or too little is left: then the
-    approval counts no more and the refund is assessed again.
+    False when what was approved is not what would be paid now, the charge is disputed, or too
+    little is left: then the approval counts no more and the refund is assessed again.
     """
     ledger, refund_id = books.ledger(), case.refund_id
     if case.round > MOST_ROUNDS:
         raise NeedsAttention(f"{refund_id} changed {MOST_ROUNDS} times while it was decided")
     if charges.holds_money(ledger, refund_id):
         return True
+    if assessment.verdict is Verdict.REVIEW and not _is_approved(case):
+        raise NeedsAttention(f"{refund_id}: nobody's approval of round {case.round} is on record")
+    is_disputed = case.charge is not None and await disputes.look(case.charge.charge_id)
     change = what_changed(case, assessment)
+    if change is None and is_disputed:
+        change = "its charge is disputed, and nothing is paid while the bank has not decided"
     if change is None:
         try:
             charges.reserve(ledger, case, books.fence(refund_id))
@@ -203,6 +211,12 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     approval_id = key_of(refund_id, "approval", case.round)
     approvals.supersede(ledger, refund_id, approval_id, change)
     return False
+
+
+def _is_approved(case: Case) -> bool:
+    """The ledger's word, whatever led here."""
+    standing = approvals.standing(books.ledger(), case.refund_id, case.round)
+    return standing is not None and standing.status == Decision.APPROVED
 
 
 def what_changed(case: Case, assessment: Assessment) -> str | None:

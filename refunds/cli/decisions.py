@@ -35,6 +35,10 @@ def decide(  # noqa: PLR0917 - typer makes an option of each
         str | None,
         typer.Option("--for", metavar="PERSON", help="Who is away and whose delegate decides."),
     ] = None,
+    amount: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Propose a smaller amount, in minor units; asked anew."),
+    ] = None,
     as_json: output.AsJson = False,
 ) -> None:
     """Approve or reject a refund that waits for a person."""
@@ -53,6 +57,7 @@ def decide(  # noqa: PLR0917 - typer makes an option of each
                 digest=digest,
                 channel="cli",
                 on_behalf_of=on_behalf_of,
+                amount_minor=amount,
             )
 
     looking.show_status(asyncio.run(run()), as_json=as_json)

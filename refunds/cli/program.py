@@ -5,7 +5,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from refunds.cli import audit, checks, decisions, looking, people, requests, stack, steering, travel
+from refunds.cli import (
+    accounts,
+    audit,
+    checks,
+    decisions,
+    keys,
+    looking,
+    people,
+    requests,
+    stack,
+    steering,
+    travel,
+)
 from refunds.cli.failures import expected
 
 
@@ -52,6 +64,8 @@ program.command("export")(travel.export)
 program.command("verify")(checks.verify)
 program.command("doctor")(checks.doctor)
 program.add_typer(people.program, name="people")
+program.add_typer(accounts.program, name="accounts")
+program.add_typer(keys.program, name="keys")
 program.add_typer(audit.program, name="audit")
 
 

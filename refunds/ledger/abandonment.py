@@ -57,8 +57,9 @@ def _why_not(page: Page, ledger: Ledger) -> str | None:
     row = schema.effects.c
     query = sa.select(row.step, row.state).where(row.refund_id == page.refund_id)
     states = dict(page.connection.execute(query).tuples().all())
-    if states.get(PAYMENT_STEP, "blocked") != "blocked":
-        return _PAYMENT[states[PAYMENT_STEP]]
+    state = states.get(PAYMENT_STEP, "blocked")
+    if state != "blocked":
+        return _PAYMENT.get(state, f"its payment is {state}")
     if any(step in states for step in _TELLING):
         return "how it ends is settled and is being told; `refunds resume` goes on with it"
     if leases.is_held(page.row, ledger):

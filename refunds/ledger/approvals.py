@@ -6,11 +6,12 @@ import sqlalchemy as sa
 
 from refunds.authority import folded, same_person
 from refunds.errors import NothingToDecide
-from refunds.ledger import questions, schema, spent_links, voting, waits
+from refunds.ledger import proposals, questions, schema, spent_links, voting, waits
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.inbox import Filters, Waiting, count_waiting, waiting_for
 from refunds.ledger.questions import OPEN, SUPERSEDED, URGENT, Standing
-from refunds.ledger.voting import MEANING, Choice, Ruling, Vote
+from refunds.ledger.votes import MEANING, Choice, Vote
+from refunds.ledger.voting import Ruling
 from refunds.models import ApprovalRequest, Decision, State
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "standing",
     "supersede",
     "waiting_for",
+    "withdraw",
 ]
 
 
@@ -96,14 +98,19 @@ def standing(ledger: Ledger, refund_id: str, round_number: int | None = None) ->
 def decide(ledger: Ledger, refund_id: str, vote: Vote) -> Standing:
     """Take one person's decision, once; every refusal is kept in the history too.
 
-    The same decision again returns what is stored. Raises UnknownRefund, NothingToDecide,
-    DecisionConflict, DecisionLate, DigestStale or ApproverRefused.
+    A vote for a smaller amount decides nothing: it supersedes the question. The same decision
+    again returns what is stored. Raises UnknownRefund, or a Conflict: NothingToDecide,
+    DecisionConflict, DecisionLate, DigestStale, ApproverRefused, ChargeDisputed or LinkRefused.
     """
     with ledger.page(refund_id) as page:
         current = questions.read(page.connection, refund_id)
         ruling = voting.judge(page, current, vote)
         if ruling.refusal is not None:
             _note_refusal(page, current, vote, str(ruling.refusal))
+        elif current is not None and ruling.is_new and proposals.is_proposal(page, vote):
+            proposals.put(page, current, vote, voting.name_of(ruling.claim))
+            _spend(page, vote)
+            withdraw(page, current, "a smaller amount was proposed")
         elif current is not None and ruling.is_new:
             _store(page, current, vote, ruling)
         after = questions.read(page.connection, refund_id)
@@ -145,6 +152,11 @@ def withdraw(page: Page, current: Standing, why: str) -> None:
         _close(page, current.approval_id, SUPERSEDED)
 
 
+def _spend(page: Page, vote: Vote) -> None:
+    if vote.link is not None:
+        spent_links.spend(page, vote.link)
+
+
 def _note_refusal(page: Page, current: Standing | None, vote: Vote, why: str) -> None:
     page.append(
         "decision.refused",
@@ -179,8 +191,7 @@ def _store(page: Page, current: Standing, vote: Vote, ruling: Ruling) -> None:
     page.connection.execute(
         schema.decisions.insert().values(**entry, decided_at=page.now, person_key=folded(person))
     )
-    if vote.link is not None:
-        spent_links.spend(page, vote.link)
+    _spend(page, vote)
     # What was seen is kept beside what was asked: a door that shows nothing sends no digest.
     told = {"digest": current.digest, "seen": vote.digest, "policy_version": current.policy_version}
     page.append("decision.recorded", {**entry, **told})

@@ -100,6 +100,33 @@ def all_known(ledger: Ledger) -> list[str]:
         return list(connection.execute(sa.select(row.charge_id).order_by(row.charge_id)).scalars())
 
 
+def disputed_among(ledger: Ledger, charge_ids: Iterable[str]) -> frozenset[str]:
+    """Which of these charges are known to be disputed."""
+    row = schema.charges.c
+    with ledger.reading() as connection:
+        query = sa.select(row.charge_id).where(
+            row.is_disputed, among(connection, row.charge_id, charge_ids)
+        )
+        return frozenset(connection.execute(query).scalars())
+
+
+def note_dispute(ledger: Ledger, charge_id: str, *, is_disputed: bool) -> None:
+    """Keep the gateway's word on whether a charge is disputed."""
+    row = schema.charges.c
+    with ledger.reading() as connection:
+        known = connection.execute(
+            sa.select(row.is_disputed).where(row.charge_id == charge_id)
+        ).scalar()
+    if known is None or known == is_disputed:
+        return
+    with ledger.writing() as connection:
+        connection.execute(
+            schema.charges.update()
+            .where(row.charge_id == charge_id)
+            .values(is_disputed=is_disputed)
+        )
+
+
 def holds_money(ledger: Ledger, refund_id: str) -> bool:
     """Whether money is reserved for the refund, or was paid."""
     row = schema.reservations.c

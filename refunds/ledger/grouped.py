@@ -32,13 +32,14 @@ class Grouped(Generic[T]):
     failed: dict[str, RefundError] = field(default_factory=dict)
 
 
-def take(ledger: Ledger, refund_ids: Sequence[str], run_id: str) -> Rows:
-    """Take the leases of a batch's refunds for its run; returns the rows of those it got.
+def take(
+    ledger: Ledger, refund_ids: Sequence[str], run_id: str, taken: Callable[[Page], None]
+) -> None:
+    """Take the leases of a batch's refunds for its run; `taken` is called on each one's page.
 
     Left out is what is over, has left the batch, or is held by a process that may live.
     """
     holder = leases.holder_of_this_process(run_id)
-    taken: Rows = {}
     with open_pages(ledger, dict.fromkeys(refund_ids)) as pages:
         linked = _linked(pages, run_id)
         passed = _ended_waits(pages)
@@ -58,8 +59,7 @@ def take(ledger: Ledger, refund_ids: Sequence[str], run_id: str) -> Rows:
             if refund_id in passed:
                 waits.pass_ended(page)
             leases.begin_to_assess(page)
-            taken[refund_id] = dict(page.row)
-    return taken
+            taken(page)
 
 
 def each(ledger: Ledger, fences: Mapping[str, int], write: Callable[[Page], None]) -> Grouped[None]:
@@ -70,8 +70,16 @@ def each(ledger: Ledger, fences: Mapping[str, int], write: Callable[[Page], None
         return Grouped(dict.fromkeys(pages.mine), frozenset(pages.stale), {})
 
 
-def reserve(ledger: Ledger, cases: Mapping[str, Case], fences: Mapping[str, int]) -> Grouped[None]:
-    """As `charges.reserve`, in key order; who comes too late has failed with ChargeExhausted."""
+def reserve(
+    ledger: Ledger,
+    cases: Mapping[str, Case],
+    fences: Mapping[str, int],
+    reserved: Callable[[Page], None],
+) -> Grouped[None]:
+    """As `charges.reserve`, in key order; who comes too late has failed with ChargeExhausted.
+
+    `reserved` is called on the pages of the others.
+    """
     done: dict[str, None] = {}
     failed: dict[str, RefundError] = {}
     with open_pages(ledger, fences) as pages:
@@ -87,14 +95,21 @@ def reserve(ledger: Ledger, cases: Mapping[str, Case], fences: Mapping[str, int]
                 except ChargeExhausted as error:
                     failed[refund_id] = error
                     continue
+            reserved(pages.mine[refund_id])
             done[refund_id] = None
         return Grouped(done, frozenset(pages.stale), failed)
 
 
 def intend(
-    ledger: Ledger, intents: Mapping[str, Intent], entering: State | None = None
+    ledger: Ledger,
+    intents: Mapping[str, Intent],
+    known_before: Callable[[Page, Effect], None],
+    entering: State | None = None,
 ) -> Grouped[Effect]:
-    """As `effects.intend`, for one intent a refund, by refund id; `entering` comes before it."""
+    """As `effects.intend`, for one intent a refund, by refund id; `entering` comes before it.
+
+    `known_before` is called on the page of an effect that has ended already.
+    """
     done: dict[str, Effect] = {}
     failed: dict[str, RefundError] = {}
     fences = {refund_id: intent.fence for refund_id, intent in intents.items()}
@@ -108,35 +123,50 @@ def intend(
             if entering is not None:
                 page.enter(entering)
             try:
-                done[refund_id] = effects.intend_on(page, intent, known.get(intent.key), state)
+                effect = effects.intend_on(page, intent, known.get(intent.key), state)
             except RefundError as error:
                 failed[refund_id] = error
+                continue
+            done[refund_id] = effect
+            if effect.is_final or effect.state == "pending":
+                known_before(page, effect)
         return Grouped(done, frozenset(pages.stale), failed)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What is to be written of one refund's call: how it ended, and what else to note of it."""
+
+    ending: Ending | None
+    note: Callable[[Page, Effect | None], None]
+
+
 def record(
-    ledger: Ledger, endings: Mapping[str, Ending], fences: Mapping[str, int]
-) -> Grouped[Effect]:
-    """As `effects.record`, for one ending a refund, by refund id."""
-    done: dict[str, Effect] = {}
+    ledger: Ledger, entries: Mapping[str, Entry], fences: Mapping[str, int]
+) -> Grouped[Effect | None]:
+    """As `effects.record`, for one call a refund, by refund id."""
+    done: dict[str, Effect | None] = {}
     failed: dict[str, RefundError] = {}
     with open_pages(ledger, fences) as pages:
-        known = _effects(pages, [endings[refund_id].key for refund_id in pages.mine])
+        endings = {name: entries[name].ending for name in pages.mine}
+        known = _effects(pages, [ending.key for ending in endings.values() if ending])
         pays = any(row["step"] == effects.PAYMENT_STEP for row in known.values())
         money = _reservations(pages) if pays else {}
         waiting = _open_waits(pages) if pays else set()
         for refund_id, page in pages.mine.items():
-            ending = endings[refund_id]
+            ending, effect = endings[refund_id], None
             try:
-                effect, is_news = effects.record_on(page, ending, known.get(ending.key))
-                if is_news and known[ending.key]["step"] == effects.PAYMENT_STEP:
-                    effects.book_payment(page, ending.state, money.get(refund_id))
-                    if effect.is_final and refund_id in waiting:
-                        waits.end(page, effects.ENDED_BY_PAYMENT, f"payment {ending.state}")
+                if ending is not None:
+                    effect, is_news = effects.record_on(page, ending, known.get(ending.key))
+                    if is_news and known[ending.key]["step"] == effects.PAYMENT_STEP:
+                        effects.book_payment(page, ending.state, money.get(refund_id))
+                        if effect.is_final and refund_id in waiting:
+                            waits.end(page, effects.ENDED_BY_PAYMENT, f"payment {ending.state}")
             except RefundError as error:
                 failed[refund_id] = error
-            else:
-                done[refund_id] = effect
+                continue
+            entries[refund_id].note(page, effect)
+            done[refund_id] = effect
         return Grouped(done, frozenset(pages.stale), failed)
 
 

@@ -12,6 +12,7 @@ earlier event of the refund holds already is {"$same_as": its digest}; a policy 
 {"$policy": its full version, "digest": of its content}, since the ledger keeps every policy's text.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,9 @@ from pydantic_core import to_jsonable_python
 
 from refunds.digests import canonical, digest
 from refunds.ledger import schema
-from refunds.ledger.book import Page
+from refunds.ledger.book import Ledger, Page
+from refunds.ledger.pages import among
+from refunds.models import RefundRequest
 from refunds.policy_file import Policy
 from refunds.redaction import redacted
 
@@ -47,7 +50,7 @@ class Call:
 def plain(value: Any) -> Any:
     """A step's input or output as redacted JSON types."""
     if isinstance(value, Policy):
-        return {POLICY: value.full_version, "digest": digest(value.model_dump(mode="json"))}
+        return {POLICY: value.full_version, "digest": value.content_digest}
     return redacted(to_jsonable_python(value))
 
 
@@ -90,6 +93,49 @@ def described(error: BaseException) -> dict[str, Any]:
     """An error as {kind, fields, message}: our own errors are built again from their fields."""
     fields = redacted(to_jsonable_python(error.args, fallback=str))
     return {"kind": type(error).__name__, "fields": fields, "message": redacted(str(error))}
+
+
+class Told:
+    """A refund's values as its history tells them: in full the first time, then by reference.
+
+    Each value is looked at once, however many events it stands in.
+    """
+
+    def __init__(self, request: RefundRequest) -> None:
+        """`refund.submitted` holds the request already."""
+        self._known: set[str] = {digest(redacted(request.plain()))}
+        self._said: dict[int, tuple[Any, Any]] = {}
+
+    def value(self, value: Any) -> Any:
+        """The value as the next event has it."""
+        if value is None or isinstance(value, str | int):
+            return plain(value)
+        if id(value) in self._said:
+            return self._said[id(value)][1]
+        told = plain(value)
+        shown = _shortened(told, self._known)
+        is_long = shown is not told or (
+            isinstance(told, dict | list) and digest(told) in self._known
+        )
+        # The value is kept too: as long as it is, nothing else has its identity.
+        self._said[id(value)] = (value, {SAME_AS: digest(told)} if is_long else told)
+        return shown
+
+
+def outputs(ledger: Ledger, refund_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What each finished step of these refunds left, by refund id and the step's key."""
+    row = schema.history.c
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    with ledger.reading() as connection:
+        events = connection.execute(
+            sa.select(row.refund_id, row.data).where(
+                among(connection, row.refund_id, refund_ids), row.event == ENDED
+            )
+        )
+        for refund_id, data in events:
+            if data["key"] is not None:
+                found[refund_id][data["key"]] = data["output"]
+    return found
 
 
 def known_values(page: Page) -> set[str]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from refunds.approver_rules import ApproverRules
 from refunds.authority import Question
 from refunds.ledger import schema
-from refunds.models import ApprovalRequest, ApproverRules, Level, Reason
+from refunds.models import ApprovalRequest, Level, Reason
 
 OPEN = "open"
 SUPERSEDED = "superseded"
@@ -60,11 +61,14 @@ class Standing:
             rules=self.rules,
         )
 
-    def question(self, row: dict[str, Any]) -> Question:
-        """What matters of it for who may decide; `row` is the refund's."""
+    def question(self, row: dict[str, Any], amount_minor: int | None = None) -> Question:
+        """What matters of it for who may decide; `row` is the refund's.
+
+        `amount_minor` is what would be paid in place of what is asked.
+        """
         proposal = row["proposal"] or {}
         return Question(
-            amount_minor=row["amount_minor"],
+            amount_minor=row["amount_minor"] if amount_minor is None else amount_minor,
             currency=row["currency"],
             requester=self.requested_by,
             customer=row["customer_id"],

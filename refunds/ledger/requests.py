@@ -13,7 +13,7 @@ from refunds.ledger import batches, schema
 from refunds.ledger.book import Ledger
 from refunds.ledger.engine import insert_if_absent
 from refunds.ledger.pages import Pages, among
-from refunds.models import Outcome, RefundRequest, Rival, State
+from refunds.models import Outcome, Proposal, RefundRequest, Rival, State
 
 # How many rows one statement carries: SQLite's oldest limit on parameters is 999.
 _ROWS_AT_ONCE = 400
@@ -68,6 +68,19 @@ def is_known(ledger: Ledger, refund_id: str) -> bool:
     """Whether a request with this id was ever taken."""
     with ledger.reading() as connection:
         return refund_id in _known(connection, [refund_id])
+
+
+def in_force(ledger: Ledger, request: RefundRequest) -> tuple[RefundRequest, Proposal | None]:
+    """The request with the smaller amount that an approver proposed, if any did."""
+    query = sa.select(schema.refunds.c.proposal).where(
+        schema.refunds.c.refund_id == request.refund_id
+    )
+    with ledger.reading() as connection:
+        found = connection.execute(query).scalar()
+    if found is None:
+        return request, None
+    proposal = Proposal.model_validate(found)
+    return request.model_copy(update={"amount_minor": proposal.amount_minor}), proposal
 
 
 def listed(

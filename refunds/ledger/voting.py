@@ -1,54 +1,25 @@
 """One person's vote on a question: whether it counts, and how many that count there are."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from refunds.authority import Claim, folded, may_not_approve, may_not_reject, same_person
 from refunds.differences import Change, changes_between, told
 from refunds.errors import (
     ApproverRefused,
+    ChargeDisputed,
     Conflict,
     DecisionConflict,
     DecisionLate,
     DigestStale,
     NothingToDecide,
 )
-from refunds.ledger import people, questions, spent_links
+from refunds.ledger import people, proposals, questions, spent_links
 from refunds.ledger.book import Page
 from refunds.ledger.people import Register
 from refunds.ledger.questions import OPEN, SUPERSEDED, Standing
-from refunds.links import Link
+from refunds.ledger.votes import MEANING, Vote
 from refunds.models import Decision
-from refunds.origin import Origin
-
-Choice = Literal["approve", "reject"]
-MEANING: dict[str, Decision] = {"approve": Decision.APPROVED, "reject": Decision.REJECTED}
-
-
-@dataclass(frozen=True)
-class Vote:
-    """One person's decision as it arrives at a door.
-
-    `verified` says whether the door knows the person's identity; `digest`, when given, is what
-    the person saw, and `link` what led there. `on_behalf_of` names who is away and whom the
-    person acts for.
-    """
-
-    choice: Choice
-    person: str
-    channel: str
-    verified: bool
-    reason: str = ""
-    digest: str | None = None
-    on_behalf_of: str | None = None
-    link: Link | None = None
-    ip: str = ""
-    user_agent: str = ""
-
-    @property
-    def origin(self) -> Origin:
-        """From where it came."""
-        return Origin.of(self.channel, self.ip, self.user_agent)
 
 
 @dataclass(frozen=True)
@@ -65,21 +36,25 @@ def judge(page: Page, current: Standing | None, vote: Vote) -> Ruling:
     register = people.register(page.connection)
     claim = _claim(register, vote)
     meaning = str(MEANING[vote.choice])
+    is_proposal = proposals.is_proposal(page, vote)
+    if current is not None and proposals.is_in_force(page, current, vote, name_of(claim)):
+        return Ruling(claim)
     if current is None or current.status == SUPERSEDED:
         return Ruling(claim, NothingToDecide(f"nobody is being asked about {page.refund_id} now"))
-    if current.status == meaning:
+    if current.status == meaning and not is_proposal:
         return Ruling(claim)
     if current.status != OPEN or page.now >= current.deadline:
         return Ruling(claim, _too_late(page.refund_id, current))
     earlier = [d for d in current.decisions if same_person(d["person"], name_of(claim))]
-    if earlier:
+    if earlier and not is_proposal:
         said = f"{vote.person} already said {earlier[0]['decision']}"
         is_same = earlier[0]["decision"] == meaning
         return Ruling(claim, None if is_same else DecisionConflict(said))
     refusal = (
         _misled(page, vote, claim)
-        or _stale(page, current, vote)
-        or _not_theirs(page, current, claim, register, meaning)
+        or _unpayable(page, current, vote)
+        or proposals.why_not(page, current, vote)
+        or _not_theirs(page, current, vote, claim, register)
     )
     return Ruling(claim, refusal, is_new=refusal is None)
 
@@ -140,6 +115,16 @@ def _misled(page: Page, vote: Vote, claim: Claim) -> Conflict | None:
     return spent_links.why_not(page.connection, vote.link, page.refund_id, name_of(claim))
 
 
+def _unpayable(page: Page, current: Standing, vote: Vote) -> Conflict | None:
+    stale = _stale(page, current, vote)
+    if stale is None and vote.choice == "approve" and current.facts.get("is_disputed"):
+        return ChargeDisputed(
+            f"{page.refund_id}: its charge is disputed, and nothing is paid while the bank has "
+            "not decided; reject it, or come back when the dispute is over"
+        )
+    return stale
+
+
 def _stale(page: Page, current: Standing, vote: Vote) -> Conflict | None:
     """Somebody saw another question; say what is different where that question is known."""
     seen_digests = {vote.digest, vote.link.digest if vote.link else None} - {None, current.digest}
@@ -154,13 +139,14 @@ def _stale(page: Page, current: Standing, vote: Vote) -> Conflict | None:
 
 
 def _not_theirs(
-    page: Page, current: Standing, claim: Claim, register: Register, meaning: str
+    page: Page, current: Standing, vote: Vote, claim: Claim, register: Register
 ) -> Conflict | None:
-    question, rule = current.question(page.row), may_not_reject
-    if meaning == Decision.APPROVED:
-        rule = may_not_approve
+    rule = may_not_approve if vote.choice == "approve" else may_not_reject
+    question = current.question(page.row, vote.amount_minor)
     why = rule(question, claim, page.now, anyone_registered=bool(register))
-    return ApproverRefused(why or "") if why else _spoken_for(current, claim)
+    if why is not None:
+        return ApproverRefused(why)
+    return None if proposals.is_proposal(page, vote) else _spoken_for(current, claim)
 
 
 def _spoken_for(current: Standing, claim: Claim) -> Conflict | None:

@@ -1,8 +1,6 @@
 """The door for programs: submit, list, look, decide, resume. JSON in, JSON out."""
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from http import HTTPStatus
@@ -10,22 +8,21 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from refunds import intake, views
 from refunds.api import AsyncRefunds
-from refunds.errors import BadInput
+from refunds.errors import BadInput, ContentConflict
 from refunds.ledger import listing, requests
-from refunds.ledger.access.api_keys import ApiKey, Scope
+from refunds.ledger.access.api_keys import ApiKey
 from refunds.ledger.listing import RefundFilter
 from refunds.models import Outcome, RefundRequest, State, Verdict
+from refunds.scopes import Scope
 from refunds.service import deciding, who
 from refunds.service.problems import Refused, of_openapi
 from refunds.values import RefundId, Sentence, Value
 from tasks import books
-
-_REFUND_ID: TypeAdapter[str] = TypeAdapter(RefundId)
 
 # A page that a program works through in a second, and that a proxy does not choke on.
 _LARGEST_PAGE = 500
@@ -97,7 +94,7 @@ class Lines(BaseModel):
 class Wanted(RefundFilter):
     """Which refunds, and which page of them."""
 
-    cursor: Annotated[str, Field(max_length=128)] | None = None
+    cursor: RefundId | None = None
     limit: Annotated[int, Field(ge=1, le=_LARGEST_PAGE)] = 100
 
     def filter(self) -> RefundFilter:
@@ -181,7 +178,17 @@ async def submit(
     lane: Literal["now", "nightly"] = "now",
 ) -> Taken:
     """Take a refund request; the same one again changes nothing and is answered the same."""
-    [taken] = await AsyncRefunds().submit([body], lane=lane)
+    try:
+        [taken] = await AsyncRefunds().submit([body], lane=lane)
+    except ContentConflict:
+        raise
+    except BadInput as error:
+        raise Refused(
+            HTTPStatus.CONFLICT,
+            "unknown-order",
+            str(error),
+            "Correct the order or the currency, or send it again once the shop knows the order.",
+        ) from error
     response.headers["Location"] = f"/refunds/{taken.refund_id}"
     return Taken(refund_id=taken.refund_id, run_id=taken.run_id, state=taken.state)
 
@@ -192,12 +199,12 @@ async def listed(
     _: Reader,
 ) -> Lines:
     """List refunds in key order; follow `next_cursor` for the rest."""
-    after, limit = _after(wanted.cursor), wanted.limit
+    limit, after = wanted.limit, wanted.cursor or ""
     rows = await asyncio.to_thread(
         listing.refunds_after, books.ledger(), wanted.filter(), after, limit + 1
     )
     shown = [Line.model_validate(views.summary(row)) for row in rows[:limit]]
-    more = _cursor(shown[-1].refund_id) if len(rows) > limit else None
+    more = shown[-1].refund_id if len(rows) > limit else None
     return Lines(refunds=shown, next_cursor=more)
 
 
@@ -239,18 +246,3 @@ async def resume(refund_id: RefundId, body: Resume, key: Submitter) -> Status:
     person = key.person_id or f"key {key.name}"
     found = await AsyncRefunds().resume(refund_id, person=person, reason=body.reason)
     return Status.model_validate(found)
-
-
-def _cursor(refund_id: str) -> str:
-    return base64.urlsafe_b64encode(refund_id.encode()).decode().rstrip("=")
-
-
-def _after(cursor: str | None) -> str:
-    """The id that a cursor stands for. Raises BadInput for one that is not ours."""
-    if cursor is None:
-        return ""
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        return _REFUND_ID.validate_python(base64.b64decode(padded, b"-_", validate=True).decode())
-    except (binascii.Error, ValueError, ValidationError) as error:
-        raise BadInput("the cursor is not one that this list gave out; leave it away") from error

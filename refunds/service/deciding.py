@@ -16,6 +16,7 @@ async def decide(
     reason: str,
     origin: Origin,
     on_behalf_of: str | None = None,
+    link: str | None = None,
 ) -> Status:
     """Take a decision of somebody whose identity was checked, on exactly what they saw.
 
@@ -30,6 +31,7 @@ async def decide(
             digest=digest,
             origin=origin,
             on_behalf_of=on_behalf_of,
+            link=link,
         )
     except Conflict as refusal:
         metrics.decisions.labels(choice, type(refusal).__name__).inc()

@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refunds.ledger import effects, requests, schema
 from refunds.ledger.access.api_keys import ApiKey
-from refunds.ledger.access.api_keys import Scope as KeyScope
 from refunds.models import State
+from refunds.scopes import Scope as KeyScope
 from refunds.service import who
 from refunds.service.problems import of_openapi
 from tasks import books

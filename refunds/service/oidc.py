@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import httpx2
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.starlette_client import OAuth
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from joserfc.errors import JoseError
 
 from refunds.ledger.access import accounts
 from refunds.settings import Settings
@@ -15,6 +17,10 @@ _NAME = "company"
 
 # A provider that takes longer is away, in seconds.
 _ANSWER_SECONDS = 10
+
+
+class ProviderAway(Exception):
+    """The company's sign-in does not answer."""
 
 
 class NotLinked(Exception):
@@ -55,17 +61,25 @@ def is_on(request: Request) -> bool:
 
 async def begin(request: Request, callback: str) -> Response:
     """Send the browser to the provider; state, nonce and PKCE are remembered meanwhile."""
-    answer: Response = await request.app.state.company.authorize_redirect(request, callback)
+    try:
+        answer: Response = await request.app.state.company.authorize_redirect(request, callback)
+    except httpx2.HTTPError as error:
+        raise ProviderAway(type(error).__name__) from error
     return answer
 
 
 async def finish(request: Request) -> str:
     """The person who comes back, by the identity that was linked to them.
 
-    Raises ValueError when the answer is not one to our question, NotLinked for a stranger.
+    Raises ValueError when the answer is not one to our question, NotLinked for a stranger,
+    ProviderAway.
     """
     try:
         token = await request.app.state.company.authorize_access_token(request)
+    except httpx2.HTTPError as error:
+        raise ProviderAway(type(error).__name__) from error
+    except JoseError as error:
+        raise ValueError(f"the provider's token is not good: {error.error}") from error
     except OAuthError as error:
         raise ValueError(str(error.description or error.error)) from error
     claims = token.get("userinfo") or {}

@@ -10,19 +10,32 @@ from fastapi import APIRouter, Form
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from refunds import differences
+from refunds import differences, links
 from refunds.errors import BadInput, Conflict, DigestStale, UnknownPerson
-from refunds.ledger import approvals, effects, history, people, requests, waits
+from refunds.ledger import (
+    approvals,
+    audit,
+    effects,
+    history,
+    people,
+    requests,
+    spent_links,
+    waits,
+)
 from refunds.ledger.approvals import Standing
 from refunds.service import deciding, limits, pages
 from refunds.service.who import Person, Visitor, Writer
 from refunds.values import RefundId, Sentence
 from tasks import books
 
-router = APIRouter(prefix="/inbox")
+router = APIRouter()
 
 # The newest events say where it stands; all of them are one click further.
 _EVENTS_SHOWN = 12
+
+
+# A card's facts and their signature come to some hundreds of characters.
+_Link = Annotated[str, Field(max_length=2_000)]
 
 
 class Given(BaseModel):
@@ -32,16 +45,27 @@ class Given(BaseModel):
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     reason: Sentence = ""
     on_behalf_of: Annotated[str, Field(max_length=128)] = ""
+    link: _Link = ""
 
 
-@router.get("/{refund_id}")
-def refund(refund_id: RefundId, visitor: Person) -> Response:
-    """Look at one refund; looking decides nothing."""
+@router.get("/refunds/{refund_id}/review")
+def refund(refund_id: RefundId, visitor: Person, link: _Link = "") -> Response:
+    """Look at one refund, perhaps by a card's link; looking decides nothing and is on record.
+
+    Raises LinkRefused for a link that is forged, expired, used or somebody else's.
+    """
     limits.people.spend(visitor.person_id)
-    return _page(refund_id, visitor)
+    ledger = books.ledger()
+    if link:
+        found = links.read(link, ledger.clock())
+        spent_links.check(ledger, found, refund_id, visitor.person_id)
+    standing = approvals.standing(ledger, refund_id)
+    digest = standing.digest if standing else None
+    audit.saw(ledger, refund_id, visitor.person_id, visitor.origin, digest)
+    return _page(refund_id, visitor, link=link)
 
 
-@router.post("/{refund_id}")
+@router.post("/refunds/{refund_id}/review")
 async def decide(refund_id: RefundId, visitor: Writer, given: Annotated[Given, Form()]) -> Response:
     """Decide on what the page showed; a refusal says why, what changed, and how to go on."""
     if given.decision == "reject" and not given.reason.strip():
@@ -56,11 +80,12 @@ async def decide(refund_id: RefundId, visitor: Writer, given: Annotated[Given, F
                 reason=given.reason,
                 origin=visitor.origin,
                 on_behalf_of=given.on_behalf_of or None,
+                link=given.link or None,
             )
         except Conflict as conflict:
             refusal = conflict
         else:
-            return pages.see(f"/inbox/{quote(refund_id)}#decisions")
+            return pages.see(f"/refunds/{quote(refund_id)}/review#decisions")
     return await asyncio.to_thread(
         _page, refund_id, visitor, refusal=refusal, reason=given.reason, status=_status_of(refusal)
     )
@@ -76,6 +101,7 @@ def _page(
     *,
     refusal: Exception | None = None,
     reason: str = "",
+    link: str = "",
     status: int = 200,
 ) -> Response:
     ledger = books.ledger()
@@ -107,6 +133,7 @@ def _page(
         refusal=refusal,
         changes=_changes(refusal),
         reason=reason,
+        link=link,
     )
 
 
@@ -114,7 +141,7 @@ def _timeline(refund_id: str) -> str:
     """Where the whole history is shown, if this service has that page."""
     if importlib.util.find_spec("refunds.service.timeline") is None:
         return ""
-    return f"/inbox/{quote(refund_id)}/timeline"
+    return f"/refunds/{quote(refund_id)}/timeline"
 
 
 def _assessed(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -5,10 +5,8 @@ import hmac
 from http import HTTPStatus
 from typing import Annotated
 
-import httpx
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
-from joserfc.errors import JoseError
 
 from refunds import home_secrets
 from refunds.ledger import people
@@ -44,7 +42,7 @@ def sign_in(
     request: Request,
     person: Annotated[str, Form(max_length=128)] = "",
     password: Annotated[str, Form(max_length=1_000)] = "",
-    target: Annotated[str, Form(alias="next", max_length=1_000)] = _HOME,
+    target: Annotated[str, Form(alias="next", max_length=4_000)] = _HOME,
     form_token: Annotated[str, Form(max_length=128)] = "",
 ) -> Response:
     """Sign in with a password of ours."""
@@ -80,7 +78,7 @@ async def company(request: Request, next: str = _HOME) -> Response:  # noqa: A00
     request.session[_NEXT] = _local(next)
     try:
         return await oidc.begin(request, f"{settings().service_url}/sign-in/company/back")
-    except httpx.HTTPError as error:
+    except oidc.ProviderAway as error:
         raise _provider_away(error) from error
 
 
@@ -92,7 +90,7 @@ async def company_back(request: Request) -> Response:
     target = _local(str(request.session.pop(_NEXT, _HOME)))
     try:
         person_id = await oidc.finish(request)
-    except httpx.HTTPError as error:
+    except oidc.ProviderAway as error:
         raise _provider_away(error) from error
     except oidc.NotLinked as stranger:
         metrics.sign_ins.labels("stranger").inc()
@@ -102,7 +100,7 @@ async def company_back(request: Request) -> Response:
             "your company account is known, but is not linked to an approver here",
             f"Ask for: refunds accounts link PERSON {stranger.issuer} {stranger.subject}",
         ) from stranger
-    except (ValueError, JoseError) as error:
+    except ValueError as error:
         metrics.sign_ins.labels("refused").inc()
         raise Refused(
             HTTPStatus.UNAUTHORIZED, "sign-in-refused", str(error), "Begin again at /sign-in."
@@ -160,10 +158,10 @@ def _local(target: str) -> str:
     return target if is_ours and target.isprintable() else _HOME
 
 
-def _provider_away(error: httpx.HTTPError) -> Refused:
+def _provider_away(error: oidc.ProviderAway) -> Refused:
     return Refused(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "provider-away",
-        f"the company's sign-in does not answer ({type(error).__name__})",
+        f"the company's sign-in does not answer ({error})",
         "Try again in a minute.",
     )

@@ -12,9 +12,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from refunds.errors import RefundError
 from refunds.ledger.access import api_keys, sessions
-from refunds.ledger.access.api_keys import ApiKey, Scope
+from refunds.ledger.access.api_keys import ApiKey
 from refunds.ledger.access.sessions import Session
 from refunds.origin import Origin
+from refunds.scopes import Scope
 from refunds.service import limits
 from refunds.service.problems import Refused
 from refunds.settings import settings

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from refunds import money
-from refunds.ledger import charges
+from refunds.errors import HistoryBroken
+from refunds.ledger import charges, people
 from refunds.models import Outcome
 from refunds.verify import rules
 from refunds.verify.dossiers import Dossier, read_all
@@ -103,6 +104,10 @@ class _Check:
             for dossier in read_all(connection, problems):
                 self._take(dossier)
             charge_count = check_charges(connection, self._gateway, problems)
+        try:
+            people.check(ledger)
+        except (HistoryBroken, ValueError) as broken:
+            problems.append(f"the record of who may decide: {broken}")
         problems += [
             f"{refund_id}: the gateway has {booked}, and the ledger does not know this refund"
             for refund_id in sorted(self._unknown)

@@ -46,10 +46,16 @@ def _against_history(dossier: Dossier) -> Iterator[str]:
         is_same = RefundRequest.model_validate(row["request"]).digest() == row["request_digest"]
     except ValueError:
         is_same = False
+    # A smaller amount that was proposed is in force in place of the one that was asked.
+    entered = {**row["request"], **_amount(dossier.last("amount.proposed"))}
     copied = ("amount_minor", "currency", "order_id", "customer_id")
-    differing = [c for c in copied if row[c] != row["request"].get(c)]
+    differing = [c for c in copied if row[c] != entered.get(c)]
     if not is_same or differing:
         yield f"{name}: the ledger's entry is not what was asked: {differing or 'another digest'}"
+
+
+def _amount(proposed: dict[str, Any]) -> dict[str, Any]:
+    return {name: proposed[name] for name in ("amount_minor",) if name in proposed}
 
 
 def _effects(dossier: Dossier) -> Iterator[str]:
@@ -141,6 +147,8 @@ def _approved(dossier: Dossier, payment: dict[str, Any], round_number: int) -> I
     sent = (payment["request"].get("charge"), payment["request"].get("metadata[refund_to]"))
     if sent != (facts.get("charge_id"), facts.get("refund_to")):
         yield f"{name}: it was sent to be paid to another place than was approved"
+    if payment["request"].get("amount") != str(facts.get("amount_minor")):
+        yield f"{name}: another amount was sent to be paid than was approved"
     votes = [
         d
         for d in dossier.decisions

@@ -32,6 +32,7 @@ class Books:
         charge that has too little left.
         """
         charge = _charge_for(tx, form)
+        _refuse_disputed(charge)
         amount_minor = _amount_for(charge, form)
         if isinstance(fault, Decline):
             answer = stripe_error(fault.status, fault.message, kind="card_error", code=fault.code)
@@ -128,7 +129,7 @@ class Books:
 
     def _tell_charge(self, tx: sqlite3.Connection, row: sqlite3.Row, key: str | None) -> None:
         charge = tx.execute(
-            "SELECT * FROM charges WHERE charge_id = ?", (row["charge_id"],)
+            "SELECT * FROM charges_shown WHERE charge_id = ?", (row["charge_id"],)
         ).fetchone()
         thing, refund_id = charge_object(charge), refund_id_of(row)
         self._events.record(tx, "charge.refunded", thing, refund_id=refund_id, key=key)
@@ -146,7 +147,7 @@ def _charge_for(tx: sqlite3.Connection, form: RefundForm) -> sqlite3.Row:
     column = "charge_id" if form.charge else "payment_intent"
     identifier = form.charge or form.payment_intent or ""
     charge: sqlite3.Row | None = tx.execute(
-        f"SELECT * FROM charges WHERE {column} = ?",  # noqa: S608  one of two columns
+        f"SELECT * FROM charges_shown WHERE {column} = ?",  # noqa: S608  one of two columns
         (identifier,),
     ).fetchone()
     if charge is None:
@@ -160,6 +161,12 @@ def _charge_for(tx: sqlite3.Connection, form: RefundForm) -> sqlite3.Row:
         message = "refund_to is not a payment method of the charge's customer."
         raise invalid(message, param="metadata[refund_to]")
     return charge
+
+
+def _refuse_disputed(charge: sqlite3.Row) -> None:
+    if charge["disputed"]:
+        message = f"Charge {charge['charge_id']} has been charged back; cannot issue a refund."
+        raise Refused(stripe_error(400, message, code="charge_disputed"), final=True)
 
 
 def _owns(tx: sqlite3.Connection, customer_id: str, payment_method_id: str) -> bool:

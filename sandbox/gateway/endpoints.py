@@ -134,7 +134,7 @@ def _lists() -> list[Reading]:
     charges = StripeList(
         kind="charge",
         url=_CHARGES.removeprefix("/gateway"),
-        table="charges",
+        table="charges_shown",
         filters={"customer": "customer_id", "payment_intent": "payment_intent"},
         shown=charge_object,
         number_of=_charge_number,
@@ -156,7 +156,7 @@ def _single_readings() -> list[Reading]:
 
     def charge(reader: sqlite3.Connection, ask: Ask) -> Answer:
         row = reader.execute(
-            "SELECT * FROM charges WHERE charge_id = ?", (ask.path["id"],)
+            "SELECT * FROM charges_shown WHERE charge_id = ?", (ask.path["id"],)
         ).fetchone()
         if row is None:
             raise missing("charge", ask.path["id"])

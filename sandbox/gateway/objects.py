@@ -45,7 +45,7 @@ def charge_object(row: sqlite3.Row) -> dict[str, Any]:
         "created": row["created_ms"] // 1_000,
         "currency": row["currency"].lower(),
         "customer": row["customer_id"],
-        "disputed": False,
+        "disputed": bool(row["disputed"]),
         "livemode": False,
         "metadata": {"order_id": row["order_id"]},
         "paid": True,

@@ -6,7 +6,7 @@ can mend waits in the ledger without a run, and calls its batch back when it is 
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -14,86 +14,106 @@ from prefect.input import RunInput
 
 from refunds import asking, wording
 from refunds.errors import StaleRunner, StepRetryable
-from refunds.ledger import Ledger, approvals, effects, leases, storage, waits
+from refunds.ledger import Ledger, approvals, effects, waits
 from refunds.ledger.effects import PAYMENT_STEP, key_of
-from refunds.models import ApprovalRequest, Level, State
-from tasks import books, cards, found_before, outages, payments
-from tasks.batch import own_runs
+from refunds.models import Answer, ApprovalRequest, Level, Payment, Standstill
+from tasks import books, cards, payments
+from tasks.batch import own_runs, resting
 from tasks.batch.chunk import Chunk, Road, Turn
-from tasks.batch.performing import perform
+from tasks.batch.journaling import Step, every_time, in_round
+from tasks.batch.performing import Doing, perform, receipt_of
+from tasks.batch.resting import Rest
 from tasks.batch.writer import write
 
 Form = Callable[[ApprovalRequest], type[RunInput]]
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Why a refund is handed to a person, and the step of the chain that says so."""
+
+    road: Road
+    why: str
+    step: Step
+
+
 @task(name="ask_people", cache_policy=NO_CACHE, persist_result=False)
 async def ask_people(chunk: Chunk, form: Form) -> int:
     """Put each question to the team: approval, a suspended run of its own, card; how many."""
-    roads = chunk.at(Turn.ASK)
-    for road in roads:
+    for road in chunk.at(Turn.ASK):
         try:
             road.approval = await write(_request_approval, road)
         except StaleRunner:
             chunk.drop_stale([road.refund_id])
     asked = chunk.at(Turn.ASK)
     await own_runs.create(asked, lambda road: _sleeper(road, form))
-    ready = [road for road in asked if road.own_run_id is not None]
-    sent = await perform(ready, lambda road: cards.card(_asked(road), _first_level(road)))
-    for road in ready:
-        if road.refund_id in sent.effects:
-            level = _first_level(road)
-            await _lie_down(road, f"approval-{road.round}-{level}", level.until)
+    sending = Doing(
+        lambda road: cards.card(_asked(road), _first_level(road)),
+        lambda road: _once_a_level(road, "send_card"),
+        receipt_of,
+    )
+    sent = await perform([road for road in asked if road.own_run_id], sending)
+    for refund_id in sent.outputs:
+        road = chunk.roads[refund_id]
+        level = _first_level(road)
+        step = every_time("record_approval", **_put(road))
+        answer = Answer(decision=None, begun=1)
+        wait = f"approval-{road.round}-{level}"
+        await resting.lie_down(road, Rest(wait, level.until, step, answer))
     await put_aside(chunk, sent.errors)
     _leave_for_later(road for road in asked if road.own_run_id is None)
-    return len(roads)
+    return len(asked)
 
 
 async def put_aside(chunk: Chunk, errors: Mapping[str, Exception]) -> None:
     """Each of these refunds waits for time, or for a person, as its error says."""
-    for_a_person: list[tuple[Road, str]] = []
+    troubles: list[Trouble] = []
     for refund_id, error in errors.items():
         road = chunk.roads[refund_id]
         if isinstance(error, StaleRunner):
             road.leave("another runner has it")
         elif isinstance(error, StepRetryable):
-            why = await write(_wait_out, road, error.system, str(error))
+            system, said = error.system, str(error)
+            step = every_time("note_outage", request=road.request, system=system, detail=said)
+            why = await write(resting.wait_out, road, step, error)
             if why is None:
-                road.leave(str(error))
+                road.leave(said)
             else:
-                for_a_person.append((road, why))
+                troubles.append(Trouble(road, why, step))
         else:
-            for_a_person.append((road, str(error)))
-    await hand_to_people(for_a_person)
-
-
-async def hand_to_people(cases: Sequence[tuple[Road, str]]) -> None:
-    """Nothing safe is left to do for these: each waits, in a run of its own, to be resumed."""
-    roads = [road for road, _ in cases]
-    names = {}
-    for road in roads:
-        before = await asyncio.to_thread(
-            waits.count_named, books.ledger(), road.refund_id, "attention-"
-        )
-        names[road.refund_id] = f"attention-{before + 1}"
-    await own_runs.create(roads, lambda road: own_runs.Sleeper(f"{names[road.refund_id]}-1"))
-    for road, why in cases:
-        if road.own_run_id is not None:
-            await _lie_down(road, names[road.refund_id], None, attention=why)
-    _leave_for_later(road for road in roads if road.own_run_id is None)
+            step = every_time("note_attention", request=road.request, why=str(error))
+            troubles.append(Trouble(road, str(error), step))
+    await _hand_to_people(troubles)
 
 
 async def wait_for_settlement(roads: Sequence[Road]) -> None:
     """The gateway has the last word on these payments, and will give it later."""
-    late: list[tuple[Road, str]] = []
+    late: list[Trouble] = []
     for road in roads:
-        why = await write(_wait_for_gateway, road)
-        if why:
-            late.append((road, why))
+        step = every_time("await_settlement", case=road.case)
+        why = await write(resting.wait_for_gateway, road, step)
+        if why is not None:
+            late.append(Trouble(road, why, step))
         elif road.turn is not Turn.LEFT:
-            effect = effects.read(books.ledger(), key_of(road.refund_id, PAYMENT_STEP))
-            if effect is not None:
-                road.payment = payments.payment_of(effect, road.request)
-    await hand_to_people(late)
+            road.payment = await write(_settled, road, step)
+    await _hand_to_people(late)
+
+
+async def _hand_to_people(troubles: Sequence[Trouble]) -> None:
+    """Nothing safe is left to do for these: each waits, in a run of its own, to be resumed."""
+    names: dict[str, str] = {}
+    for refund_id in (trouble.road.refund_id for trouble in troubles):
+        before = await asyncio.to_thread(waits.count_named, books.ledger(), refund_id, "attention-")
+        names[refund_id] = f"attention-{before + 1}"
+    roads = [trouble.road for trouble in troubles]
+    await own_runs.create(roads, lambda road: own_runs.Sleeper(f"{names[road.refund_id]}-1"))
+    for trouble in troubles:
+        if trouble.road.own_run_id is not None:
+            name = names[trouble.road.refund_id]
+            standstill = Standstill(name=name, begun=1)
+            rest = Rest(name, None, trouble.step, standstill, attention=trouble.why)
+            await resting.lie_down(trouble.road, rest)
+    _leave_for_later(road for road in roads if road.own_run_id is None)
 
 
 def _leave_for_later(roads: Iterable[Road]) -> None:
@@ -107,7 +127,32 @@ def _request_approval(ledger: Ledger, road: Road) -> ApprovalRequest:
     asked = approvals.asked(ledger, road.refund_id, road.round)
     approval = asked or asking.question(road.case, road.assessment, road.rules, ledger.clock())
     approvals.open_approval(ledger, approval, road.request.requester, road.fence)
+    given = {"case": road.case, "assessment": road.assessment, "policy": road.rules}
+    with ledger.page(road.refund_id, road.fence) as page:
+        step = in_round(road.refund_id, "request_approval", road.round, **given)
+        road.journal.ended(page, step, approval)
     return approval
+
+
+def _settled(ledger: Ledger, road: Road, step: Step) -> Payment:
+    """It was settled while the batch was about to wait for it."""
+    effect = effects.read(ledger, key_of(road.refund_id, PAYMENT_STEP))
+    if effect is None:
+        raise AssertionError(f"{road.refund_id} waits for a payment that was never made")
+    payment = payments.payment_of(effect, road.request)
+    with ledger.page(road.refund_id, road.fence) as page:
+        road.journal.ended(page, step, payment)
+    return payment
+
+
+def _once_a_level(road: Road, name: str) -> Step:
+    """A step that is done once a round and a level."""
+    attempt = f"{road.round}:{_first_level(road)}"
+    return Step(name, key_of(road.refund_id, name, attempt), _put(road))
+
+
+def _put(road: Road) -> dict[str, object]:
+    return {"case": road.case, "approval": _asked(road), "level": _first_level(road)}
 
 
 def _asked(road: Road) -> ApprovalRequest:
@@ -125,70 +170,6 @@ def _sleeper(road: Road, form: Form) -> own_runs.Sleeper:
     return own_runs.Sleeper(
         f"approval-{road.round}-{level}-1",
         name=wording.run_name(road.case),
-        tags=("approval", str(level)),
+        tags=("approval", level.name),
         form=form(_asked(road)),
-    )
-
-
-async def _lie_down(
-    road: Road, wait: str, due_at: datetime | None, attention: str | None = None
-) -> None:
-    try:
-        await write(_begin_to_wait, road, wait, due_at, attention)
-    except StaleRunner:
-        road.leave("another runner has it")
-    else:
-        road.leave(attention or "it is for a person to decide")
-
-
-def _begin_to_wait(
-    ledger: Ledger, road: Road, wait: str, due_at: datetime | None, attention: str | None
-) -> None:
-    """The refund's own run, its wait and the lease given back: all of it or nothing."""
-    found = found_before.results(ledger, road.request)
-    with ledger.page(road.refund_id, road.fence) as page:
-        storage.keep(page.connection, found, page.now)
-        if attention is not None:
-            page.append("attention.needed", {"why": attention})
-            page.change(attention=attention)
-            page.enter(State.NEEDS_ATTENTION)
-        leases.assign(page, str(road.own_run_id), page.row["run_number"] + 1)
-        waits.begin(page, wait, reason="person", run_id=str(road.own_run_id), due_at=due_at)
-    books.let_go(road.refund_id)
-
-
-def _wait_out(ledger: Ledger, road: Road, system: str, detail: str) -> str | None:
-    """Wait until a system may be back; returns why not, when patience is over."""
-    following = outages.next_try(ledger, road.refund_id, system, detail)
-    if isinstance(following, str):
-        return following
-    name, due_at = following
-    _wait_without_a_run(ledger, road, name, "timer", due_at)
-    return None
-
-
-def _wait_for_gateway(ledger: Ledger, road: Road) -> str | None:
-    """Wait for the gateway's word; returns why a person has to look, when it is late."""
-    effect = effects.read(ledger, key_of(road.refund_id, PAYMENT_STEP))
-    if effect is None or effect.is_final:
-        return None
-    due_at = effect.first_sent_at + timedelta(hours=books.policy().patience.settle_within_hours)
-    if ledger.clock() >= due_at:
-        return f"payment not settled by {due_at:%Y-%m-%d %H:%M} UTC"
-    if _wait_without_a_run(ledger, road, "settlement-1", "callback", due_at):
-        road.leave("the payment is not settled yet")
-    return None
-
-
-def _wait_without_a_run(
-    ledger: Ledger, road: Road, name: str, reason: waits.WaitReason, due_at: datetime
-) -> int:
-    return waits.open_wait(
-        ledger,
-        road.refund_id,
-        name,
-        reason=reason,
-        run_id=None,
-        fence=road.fence,
-        due_at=due_at,
     )

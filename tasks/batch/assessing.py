@@ -2,31 +2,47 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from refunds.differences import changes_between
 from refunds.errors import BadInput, NeedsAttention, RefundError
-from refunds.ledger import Ledger, Page, approvals, assessed, charges, grouped, history
+from refunds.ledger import (
+    Ledger,
+    Page,
+    approvals,
+    assessed,
+    charges,
+    grouped,
+    history,
+    journal,
+)
 from refunds.ledger.effects import key_of
-from refunds.models import Case
+from refunds.models import Case, Seat
 from refunds.policy import bound_facts
 from refunds.policy_file import Policy
 from tasks import books, model, records
 from tasks.batch import asides, reading
 from tasks.batch.chunk import Chunk, Road, Turn
-from tasks.batch.performing import perform
+from tasks.batch.journaling import Step, every_time, in_round
+from tasks.batch.performing import Doing, perform
 from tasks.batch.writer import write
 
 
 @task(name="take_leases", cache_policy=NO_CACHE, persist_result=False)
 async def take_leases(chunk: Chunk) -> int:
     """Take the chunk's refunds for this run; returns how many it got."""
-    rows = await write(grouped.take, chunk.refund_ids, chunk.run_id)
-    for refund_id in sorted(rows):
-        chunk.roads[refund_id] = Road(rows[refund_id])
-    return len(rows)
+
+    def taken(page: Page) -> None:
+        road = Road(page.row)
+        chunk.roads[road.refund_id] = road
+        step = every_time("open_refund", request=road.request)
+        road.journal.ended(page, step, Seat(is_mine=True))
+
+    await write(grouped.take, chunk.refund_ids, chunk.run_id, taken)
+    return len(chunk.roads)
 
 
 @task(name="load_cases", cache_policy=NO_CACHE, persist_result=False)
@@ -62,11 +78,24 @@ async def ask_opinions(chunk: Chunk) -> int:
     for road in new:
         road.opinion = None
     wanted = [road for road in new if model.is_wanted(road.case, road.risk, road.rules)]
-    said = await perform(wanted, lambda road: model.question(road.case, road.risk, road.rules))
-    for refund_id, effect in said.effects.items():
-        chunk.roads[refund_id].opinion = model.advice_of(effect)
+    if not wanted:
+        return 0
+    noted = await write(
+        grouped.each,
+        chunk.fences(road.refund_id for road in wanted),
+        lambda page: _note_facts(page, chunk.roads[page.refund_id]),
+    )
+    chunk.drop_stale(noted.stale)
+    asking = Doing(
+        lambda road: model.question(road.case, road.risk, road.rules),
+        lambda road: _in_round(road, "ask_opinion", case=road.case, risk=road.risk),
+        lambda _, effect: model.advice_of(effect),
+    )
+    said = await perform([road for road in wanted if road.turn is Turn.ASSESS], asking)
+    for refund_id, advice in said.outputs.items():
+        chunk.roads[refund_id].opinion = advice
     await asides.put_aside(chunk, said.errors)
-    return len(said.effects)
+    return len(said.outputs)
 
 
 @task(name="record_assessments", cache_policy=NO_CACHE, persist_result=False)
@@ -76,7 +105,13 @@ async def record_assessments(chunk: Chunk) -> int:
 
     def note(page: Page) -> None:
         road = new[page.refund_id]
-        records.write_assessment(page, road.case, road.assessment, road.risk)
+        case, assessment, risk = road.case, road.assessment, road.risk
+        _note_facts(page, road)
+        asked = _in_round(road, "ask_opinion", case=case, risk=risk)
+        road.journal.ended(page, asked, road.opinion)
+        records.write_assessment(page, case, assessment, risk)
+        step = _in_round(road, "record_assessment", case=case, assessment=assessment, risk=risk)
+        road.journal.ended(page, step, None)
 
     written = await write(grouped.each, chunk.fences(new), note)
     chunk.drop_stale(written.stale)
@@ -107,7 +142,12 @@ async def reserve_money(chunk: Chunk) -> int:
         return 0
     same = [road for road in chunk.at(Turn.RESERVE) if road.refund_id not in changes]
     cases = {road.refund_id: road.case for road in same}
-    reserved = await write(grouped.reserve, cases, chunk.fences(cases))
+
+    def reserved_on(page: Page) -> None:
+        road = roads[page.refund_id]
+        road.journal.ended(page, _reserving(road), True)
+
+    reserved = await write(grouped.reserve, cases, chunk.fences(cases), reserved_on)
     chunk.drop_stale(reserved.stale)
     changes |= {refund_id: str(error) for refund_id, error in reserved.failed.items()}
     for refund_id, change in changes.items():
@@ -120,6 +160,11 @@ async def reserve_money(chunk: Chunk) -> int:
 
 async def _go_on(roads: Sequence[Road]) -> None:
     """Where an earlier run has assessed already, its facts and its verdict stand."""
+    again = [road for road in roads if road.was_run]
+    left = journal.outputs(books.ledger(), [road.refund_id for road in again]) if again else {}
+    for road in again:
+        road.was_run = False
+        road.journal.go_on(left.get(road.refund_id, {}))
     begun = [road.request for road in roads if road.was_assessed]
     known = await asyncio.to_thread(assessed.rounds, books.ledger(), begun) if begun else {}
     for road in roads:
@@ -167,3 +212,24 @@ def _reconsider(ledger: Ledger, road: Road, change: str) -> None:
     history.append(ledger, refund_id, "payment.reconsidered", {"why": change}, road.fence)
     approval_id = key_of(refund_id, "approval", road.round)
     approvals.supersede(ledger, refund_id, approval_id, change)
+    with ledger.page(refund_id, road.fence) as page:
+        road.journal.ended(page, _reserving(road), False)
+
+
+def _note_facts(page: Page, road: Road) -> None:
+    """The journal of what was read, in the order in which the single chain reads it."""
+    case, request = road.case, road.request
+    bare = case.model_copy(update={"after_sales": ()}) if case.after_sales else case
+    looked = _in_round(road, "load_order", request=request, round_number=road.round)
+    road.journal.ended(page, looked, bare)
+    road.journal.ended(page, _in_round(road, "load_after_sale", case=bare), case)
+    road.journal.ended(page, _in_round(road, "load_risk", case=case), road.risk)
+    road.journal.ended(page, _in_round(road, "load_policy", case=case), road.rules)
+
+
+def _reserving(road: Road) -> Step:
+    return _in_round(road, "reserve_money", case=road.case, assessment=road.assessment)
+
+
+def _in_round(road: Road, name: str, **inputs: Any) -> Step:
+    return in_round(road.refund_id, name, road.round, **inputs)

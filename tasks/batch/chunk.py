@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from refunds.ledger.batches import Batch
+from refunds.ledger.effects import Effect
 from refunds.models import (
     Advice,
     ApprovalRequest,
@@ -17,6 +18,7 @@ from refunds.models import (
     RiskFeatures,
 )
 from refunds.policy_file import Policy
+from tasks.batch.journaling import Journal
 
 
 class Turn(StrEnum):
@@ -46,6 +48,7 @@ class Road:
         self.request = RefundRequest.model_validate(row["request"])
         self.refund_id = self.request.refund_id
         self.fence: int = row["fence"]
+        self.journal = Journal(self.request)
         # The run that it gets of its own, if it needs one.
         self.next_run_number: int = row["run_number"] + 1
         self.own_run_id: str | None = None
@@ -53,6 +56,8 @@ class Road:
         self.turn = Turn.ASSESS
         # An earlier run has assessed it; whether what it found still stands is in its history.
         self.was_assessed: bool = row["verdict"] is not None
+        # It is not the first run's: steps may have ended before.
+        self.was_run: bool = row["fence"] > 1
         # This round's verdict is in the ledger.
         self.is_recorded = False
         self.opinion: Advice = None
@@ -60,6 +65,8 @@ class Road:
         self.parcel: Receipt | None = None
         self.coupon: Receipt | None = None
         self.outcome: Outcome | None = None
+        # The effect of the last call, as the ledger has it.
+        self.last_effect: Effect | None = None
         self.why = ""
         self.left_because = ""
 

@@ -1,20 +1,21 @@
 """The second half of the chain for a chunk: goods, coupons, money, and taking it all back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from refunds.errors import StepRefused
-from refunds.ledger import effects
+from refunds.ledger import Page, grouped
 from refunds.ledger.effects import PAYMENT_STEP, key_of
 from refunds.models import Kind, PaymentStatus, Receipt
-from tasks import books, coupons, logistics, payments
+from tasks import coupons, logistics, payments
 from tasks.batch import asides
 from tasks.batch.chunk import Chunk, Road, Turn
-from tasks.batch.performing import perform
+from tasks.batch.journaling import Step, every_time, once
+from tasks.batch.performing import Doing, perform, receipt_of
+from tasks.batch.writer import write
 from tasks.effect import Action
-from tasks.json_systems import receipt
 
 
 @task(name="hold_or_label", cache_policy=NO_CACHE, persist_result=False)
@@ -26,21 +27,29 @@ async def hold_or_label(chunk: Chunk) -> int:
             return logistics.shipment_hold(road.case)
         return logistics.return_label(road.case)
 
-    def keep(road: Road, done: Receipt) -> None:
-        road.parcel = done
+    def step(road: Road) -> Step:
+        name = "hold_shipment" if road.request.kind is Kind.CANCEL else "create_return_label"
+        return once(road.refund_id, name, case=road.case)
 
-    return await _receipts(chunk, chunk.at(Turn.PAY), parcel, keep)
+    done = await _do(chunk, chunk.at(Turn.PAY), Doing(parcel, step, receipt_of))
+    for refund_id, found in done.items():
+        chunk.roads[refund_id].parcel = found
+    return len(done)
 
 
 @task(name="issue_coupons", cache_policy=NO_CACHE, persist_result=False)
 async def issue_coupons(chunk: Chunk) -> int:
     """Give the goodwill coupons that were asked for."""
-
-    def keep(road: Road, done: Receipt) -> None:
-        road.coupon = done
-
+    doing = Doing(
+        lambda road: coupons.coupon(road.case),
+        lambda road: once(road.refund_id, "issue_coupon", case=road.case),
+        receipt_of,
+    )
     asked = [road for road in chunk.at(Turn.PAY) if road.request.goodwill_minor]
-    return await _receipts(chunk, asked, lambda road: coupons.coupon(road.case), keep)
+    done = await _do(chunk, asked, doing)
+    for refund_id, found in done.items():
+        chunk.roads[refund_id].coupon = found
+    return len(done)
 
 
 @task(name="issue_refunds", cache_policy=NO_CACHE, persist_result=False)
@@ -49,18 +58,15 @@ async def issue_refunds(chunk: Chunk) -> int:
 
     What it says later is waited for without a run.
     """
-    roads = chunk.at(Turn.PAY)
-    paid = await perform(roads, lambda road: payments.payment(road.case))
-    for road in roads:
-        if road.refund_id in paid.effects:
-            road.payment = payments.payment_of(paid.effects[road.refund_id], road.request)
-        elif isinstance(paid.errors[road.refund_id], StepRefused):
-            # The ledger knows what was refused; this call may only have repeated it.
-            known = effects.read(books.ledger(), key_of(road.refund_id, PAYMENT_STEP))
-            if known is not None and known.state == "refused":
-                road.payment = payments.payment_of(known, road.request)
-                del paid.errors[road.refund_id]
-    await asides.put_aside(chunk, paid.errors)
+    doing = Doing(
+        lambda road: payments.payment(road.case),
+        lambda road: once(road.refund_id, PAYMENT_STEP, case=road.case),
+        lambda road, effect: payments.payment_of(effect, road.request),
+        refusal_is_output=True,
+    )
+    for refund_id, payment in (await _do(chunk, chunk.at(Turn.PAY), doing)).items():
+        chunk.roads[refund_id].payment = payment
+    await _note_settled(chunk)
     pending = [r for r in chunk.at(Turn.PAY) if r.payment.status is PaymentStatus.PENDING]
     await asides.wait_for_settlement(pending)
     return len(chunk.at(Turn.PAY))
@@ -69,14 +75,32 @@ async def issue_refunds(chunk: Chunk) -> int:
 @task(name="take_back", cache_policy=NO_CACHE, persist_result=False)
 async def take_back(chunk: Chunk) -> int:
     """Undo what was done for payments that will never be made."""
-    roads = chunk.at(Turn.TAKE_BACK)
-    await _receipts(chunk, [road for road in roads if road.coupon], _void, _nothing)
-    await _receipts(chunk, chunk.at(Turn.TAKE_BACK), _undo_parcel, _nothing)
-    return len(chunk.at(Turn.TAKE_BACK))
+    voiding = Doing(
+        lambda road: coupons.voiding(road.case, _done(road.coupon)),
+        lambda road: once(road.refund_id, "void_coupon", case=road.case, coupon=road.coupon),
+        receipt_of,
+    )
+    undoing = Doing(_undo_parcel, _undoing_step, receipt_of)
+    await _do(chunk, [road for road in chunk.at(Turn.TAKE_BACK) if road.coupon], voiding)
+    return len(await _do(chunk, chunk.at(Turn.TAKE_BACK), undoing))
 
 
-def _void(road: Road) -> Action:
-    return coupons.voiding(road.case, _done(road.coupon))
+async def _note_settled(chunk: Chunk) -> None:
+    """Payments that an earlier run left pending: what was waited for has come."""
+    settled = {
+        road.refund_id: road
+        for road in chunk.at(Turn.PAY)
+        if road.payment.status is not PaymentStatus.PENDING
+        and road.journal.was_pending(key_of(road.refund_id, PAYMENT_STEP))
+    }
+
+    def note(page: Page) -> None:
+        road = settled[page.refund_id]
+        step = every_time("await_settlement", case=road.case)
+        road.journal.ended(page, step, road.payment)
+
+    if settled:
+        chunk.drop_stale((await write(grouped.each, chunk.fences(settled), note)).stale)
 
 
 def _undo_parcel(road: Road) -> Action:
@@ -85,24 +109,19 @@ def _undo_parcel(road: Road) -> Action:
     return logistics.cancelling(road.case, _done(road.parcel))
 
 
+def _undoing_step(road: Road) -> Step:
+    if road.request.kind is Kind.CANCEL:
+        return once(road.refund_id, "release_shipment", case=road.case, hold=road.parcel)
+    return once(road.refund_id, "cancel_return_label", case=road.case, label=road.parcel)
+
+
 def _done(found: Receipt | None) -> Receipt:
     if found is None:
         raise AssertionError("what was never done is never undone")
     return found
 
 
-def _nothing(_road: Road, _done: Receipt) -> None:
-    return
-
-
-async def _receipts(
-    chunk: Chunk,
-    roads: Sequence[Road],
-    action_for: Callable[[Road], Action],
-    keep: Callable[[Road, Receipt], None],
-) -> int:
-    done = await perform(roads, action_for)
-    for refund_id, effect in done.effects.items():
-        keep(chunk.roads[refund_id], receipt(effect))
+async def _do(chunk: Chunk, roads: Sequence[Road], doing: Doing) -> dict[str, Any]:
+    done = await perform(roads, doing)
     await asides.put_aside(chunk, done.errors)
-    return len(done.effects)
+    return done.outputs

@@ -21,10 +21,10 @@ def cases(ledger: Ledger, wanted: Sequence[tuple[RefundRequest, int]]) -> dict[s
     Raises SystemUnavailable when the shop cannot be asked.
     """
     found = shop.Shop({request.order_id for request, _ in wanted})
-    left = _left_on_charges(ledger, found)
+    captured = _captured(ledger, found)
     rivals = requests.rivals_of_many(ledger, [request for request, _ in wanted])
     return {
-        request.refund_id: _case(request, round_number, found, left, rivals[request.refund_id])
+        request.refund_id: _case(request, round_number, found, captured, rivals[request.refund_id])
         for request, round_number in wanted
     }
 
@@ -46,7 +46,7 @@ def _case(
     request: RefundRequest,
     round_number: int,
     found: shop.Shop,
-    left: dict[str, int],
+    captured: dict[str, tuple[Charge, ...]],
     rivals: tuple[Rival, ...],
 ) -> Case:
     order_id = request.order_id
@@ -54,7 +54,7 @@ def _case(
     after_sales = tuple(AfterSale(**row) for row in found.after_sales.get(order_id, []))
     if order is None:
         return Case(request=request, round=round_number, order=None, after_sales=after_sales)
-    known = orders.fitting(found, order_id, _charges(found, order_id, left))
+    known = orders.fitting(found, order_id, captured[order_id])
     return Case(
         request=request,
         round=round_number,
@@ -64,18 +64,25 @@ def _case(
     )
 
 
-def _charges(found: shop.Shop, order_id: str, left: dict[str, int]) -> tuple[Charge, ...]:
-    return tuple(
-        Charge(
-            charge_id=line["charge_id"],
-            payment_method_id=line["payment_method_id"],
-            currency=found.orders[order_id]["currency"],
-            captured_minor=line["amount_minor"],
-            left_minor=left[line["charge_id"]],
+def _captured(ledger: Ledger, found: shop.Shop) -> dict[str, tuple[Charge, ...]]:
+    """The charges of each order, as the ledger knows them."""
+    left = _left_on_charges(ledger, found)
+    disputed = charges.disputed_among(ledger, left)
+    return {
+        order_id: tuple(
+            Charge(
+                charge_id=line["charge_id"],
+                payment_method_id=line["payment_method_id"],
+                currency=order["currency"],
+                captured_minor=line["amount_minor"],
+                left_minor=left[line["charge_id"]],
+                is_disputed=line["charge_id"] in disputed,
+            )
+            for line in found.payments.get(order_id, [])
+            if line["type"] == "payment"
         )
-        for line in found.payments.get(order_id, [])
-        if line["type"] == "payment"
-    )
+        for order_id, order in found.orders.items()
+    }
 
 
 def _left_on_charges(ledger: Ledger, found: shop.Shop) -> dict[str, int]:

@@ -94,6 +94,10 @@ class Gateway(Protocol):
         """One refund by the gateway's own id."""
         ...
 
+    async def is_disputed(self, charge_id: str) -> bool:
+        """Whether the customer has asked the bank for the charge's money, and it is not decided."""
+        ...
+
     def listed(self, charge_id: str) -> AsyncIterator[GatewayRefund]:
         """Every refund of a charge, newest first, over all pages."""
         ...

@@ -83,6 +83,13 @@ class PayPal:
         answer = await self._call("GET", f"/v2/payments/refunds/{quote(reference, safe='')}")
         return _kept(answer, _id_in(_link(answer, "up")))
 
+    async def is_disputed(self, charge_id: str) -> bool:
+        """Whether a dispute about the capture is not resolved."""
+        found = await self._call(
+            "GET", "/v1/customer/disputes", params={"disputed_transaction_id": charge_id}
+        )
+        return any(dispute.get("status") != "RESOLVED" for dispute in found.get("items") or [])
+
     async def listed(self, charge_id: str) -> AsyncIterator[GatewayRefund]:
         """The refunds of a capture, which PayPal lists with the capture's order."""
         capture = await self._call("GET", f"/v2/payments/captures/{quote(charge_id, safe='')}")

@@ -79,6 +79,15 @@ class Stripe:
         """GET one refund."""
         return _kept(await _call("GET", f"/v1/refunds/{quote(reference, safe='')}"))
 
+    async def is_disputed(self, charge_id: str) -> bool:
+        """A charge says so itself; those of a payment intent are listed."""
+        if _kind(charge_id) == "charge":
+            found = [await _call("GET", f"/v1/charges/{quote(charge_id, safe='')}")]
+        else:
+            listed = await _call("GET", "/v1/charges", params={"payment_intent": charge_id})
+            found = [charge for charge in listed.get("data") or [] if isinstance(charge, dict)]
+        return any(charge.get("disputed") is True for charge in found)
+
     async def listed(self, charge_id: str) -> AsyncIterator[GatewayRefund]:
         """The refunds of a charge."""
         async for refund in _pages({_kind(charge_id): charge_id}):

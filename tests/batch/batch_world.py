@@ -32,7 +32,7 @@ from refunds.settings import settings
 from refunds.verify import rules
 from refunds.verify.dossiers import read_all
 from sandbox.testing import customer_record, order_record
-from tasks import books, http, records, runs
+from tasks import books, http, model, records, runs
 from tasks.batch import own_runs, performing
 from tasks.batch.chunk import Road
 
@@ -163,9 +163,18 @@ class World:
         rows = requests.submit(self.ledger, wanted, together_from=1)
         return str(rows[0]["batch_id"])
 
-    def carry(self, batch_id: str) -> PrefectRuns:
-        """Run a batch to its end."""
-        with without_prefect() as prefect_runs:
+    def leave_to_the_night(self, wanted: list[RefundRequest]) -> None:
+        """Submit these for tonight's batch."""
+        requests.submit(self.ledger, wanted, "nightly")
+
+    def carry(
+        self, batch_id: str, *, prefect_is_away: bool = False, at: Ledger | None = None
+    ) -> PrefectRuns:
+        """Run a batch to its end, by the clock of another ledger if need be."""
+        with without_prefect() as prefect_runs, pytest.MonkeyPatch.context() as patch:
+            prefect_runs.is_away = prefect_is_away
+            if at is not None:
+                patch.setattr(books, "ledger", lambda: at)
             asyncio.run(_and_hang_up(batch_flow.work_off(batch_id)))
         return prefect_runs
 
@@ -213,7 +222,7 @@ async def _in_step(wanted: list[RefundRequest]) -> dict[str, str]:
     """All refunds look at the world before any of them acts, as the refunds of a chunk do."""
     all_seated, all_loaded, all_judged = (asyncio.Barrier(len(wanted)) for _ in range(3))
     asleep: dict[str, str] = {}
-    original_opinion = refund_flow.model.ask_opinion
+    original_opinion = model.ask_opinion
     rounds: dict[str, int] = {}
 
     async def opinion(case: Any, features: Any) -> Any:
@@ -237,7 +246,7 @@ async def _in_step(wanted: list[RefundRequest]) -> dict[str, str]:
             asleep[request.refund_id] = str(wait)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refund_flow.model, "ask_opinion", opinion)
+        patch.setattr(model, "ask_opinion", opinion)
         patch.setattr(records, "acreate_markdown_artifact", artifact)
         ordered = sorted(wanted, key=lambda request: request.refund_id)
         await asyncio.gather(*(one(request) for request in ordered))

@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+
+RETAIL = Path(__file__).parents[2] / "sandbox" / "retail"
 
 # A cold start takes 15–25 s on two quiet cores; a busy machine gets ten times that.
 START_SECONDS = 240
@@ -40,6 +43,7 @@ class Stack:
     def __init__(self, home: Path, port: int) -> None:
         self.home = home
         self.prefect_url = f"http://127.0.0.1:{port}"
+        self.service_url = f"http://127.0.0.1:{port + 1}"
         self.sandbox_url = f"http://127.0.0.1:{port + 2}"
         self.command = [str(Path(sys.executable).with_name("refunds"))]
         foreign = ("PREFECT_", "REFUNDS_")
@@ -129,3 +133,25 @@ class Stack:
                 if not running:
                     return
             assert time.monotonic() < deadline, f"still running: {running}"
+
+
+def reviews(count: int, skip: int) -> list[dict[str, Any]]:
+    """Real requests that the rules send to a person for their amount alone."""
+    requests = [
+        json.loads(line) for line in (RETAIL / "refund_requests.jsonl").read_text().splitlines()
+    ]
+    orders = [request["order_id"] for request in requests]
+    fit = [
+        request
+        for request in requests
+        if 100_000 < request["amount_minor"] < 300_000 and orders.count(request["order_id"]) == 1
+    ]
+    return fit[skip : skip + count]
+
+
+def paid(stack: Stack, refund_id: str) -> list[dict[str, Any]]:
+    """What the gateway's own books say was paid for a refund."""
+    answer = httpx.get(
+        f"{stack.sandbox_url}/effects", params={"refund_id": refund_id, "system": "gateway"}
+    )
+    return list(answer.json()["effects"])

@@ -1,62 +1,11 @@
 """The whole stack as a stranger runs it, and an approver in a real browser."""
 
-import json
 import os
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import httpx
-import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests.browser.stack import Stack, free_ports
-
-RETAIL = Path(__file__).parents[2] / "sandbox" / "retail"
-
-# Only this machine: none of Chromium's own services is asked.
-CHROMIUM = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    running = Stack(tmp_path_factory.mktemp("home"), free_ports())
-    running.up()
-    try:
-        running.refunds("load", str(RETAIL))
-        yield running
-    finally:
-        running.down()
-
-
-@pytest.fixture
-def page(chromium_path: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=list(CHROMIUM))
-        yield browser.new_page(viewport={"width": 1280, "height": 1000})
-        browser.close()
-
-
-def reviews(count: int, skip: int) -> list[dict[str, Any]]:
-    """Real requests that the rules send to a person for their amount alone."""
-    requests = [
-        json.loads(line) for line in (RETAIL / "refund_requests.jsonl").read_text().splitlines()
-    ]
-    orders = [request["order_id"] for request in requests]
-    fit = [
-        request
-        for request in requests
-        if 100_000 < request["amount_minor"] < 300_000 and orders.count(request["order_id"]) == 1
-    ]
-    return fit[skip : skip + count]
+from tests.browser.stack import Stack, paid, reviews
 
 
 def sign_in_to_prefect(page: Page, stack: Stack) -> None:
@@ -84,14 +33,6 @@ def answer(page: Page, stack: Stack, refund_id: str, choice: str, approver: str)
         page.screenshot(path=f"{pictures}/prefect-resume-form.png")
     dialog.get_by_role("button", name="Resume").click()
     dialog.wait_for(state="hidden")
-
-
-def paid(stack: Stack, refund_id: str) -> list[dict[str, Any]]:
-    """What the gateway's own books say was paid for a refund."""
-    answer = httpx.get(
-        f"{stack.sandbox_url}/effects", params={"refund_id": refund_id, "system": "gateway"}
-    )
-    return list(answer.json()["effects"])
 
 
 def test_an_approver_finishes_one_refund_and_rejects_another_in_the_prefect_ui(

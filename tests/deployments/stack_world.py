@@ -97,7 +97,7 @@ def build_project(directory: Path) -> Path:
     shutil.copy(REPOSITORY / "prefect.yaml", directory)
     flows = directory / "flows"
     flows.mkdir()
-    for name in ("refund", "nightly", "sweep"):
+    for name in ("refund", "nightly", "batch", "sweep"):
         (flows / f"{name}.py").write_text(_FLOW.format(name=name))
     service = directory / "refunds" / "service"
     shutil.rmtree(service, ignore_errors=True)

@@ -11,11 +11,13 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from deployments import stack_environment, stack_roles
+from deployments import stack_environment, stack_people, stack_roles
 from deployments.process_identity import ProcessIdentity
 from deployments.stack_home import Home
 from deployments.stack_processes import end_stale
 from deployments.stack_sample import is_idle, read_requests
+from refunds.ledger import migrate, open_ledger, people
+from refunds.ledger.access import accounts
 from refunds.settings import Settings
 
 
@@ -183,3 +185,27 @@ def test_idle_means_that_only_people_can_go_on() -> None:
 def test_the_sample_is_made_of_requests_that_every_door_accepts() -> None:
     # The number that the data set's own page states.
     assert len(read_requests()) == 292
+
+
+def test_the_first_start_makes_approvers_with_passwords_that_only_the_owner_reads(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(home=tmp_path)
+    migrate(settings.ledger_database_url)
+    made = stack_people.make(settings)
+    ledger = open_ledger(settings.ledger_database_url)
+    assert set(made) == set(stack_people.NAMES)
+    assert all(accounts.check_password(ledger, name, made[name]) for name in made)
+    assert len(set(made.values())) == len(made)
+    assert stack_people.passwords_file(settings).stat().st_mode & 0o777 == 0o600
+    assert stack_people.read(settings) == made
+    assert people.listed(ledger) == []
+    assert stack_people.make(settings) == {}
+
+
+def test_passwords_that_were_taken_away_are_not_made_again(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    migrate(settings.ledger_database_url)
+    accounts.set_password(open_ledger(settings.ledger_database_url), "ann", "chosen by a person")
+    assert stack_people.make(settings) == {}
+    assert not stack_people.passwords_file(settings).exists()

@@ -120,3 +120,10 @@ def test_from_its_limits_on_an_amount_needs_more_care(
 def test_without_a_section_about_it_no_model_is_asked() -> None:
     without, _, _ = TEXT.partition("[model]")
     assert parse(without).model is None
+
+
+def test_a_section_that_is_not_there_is_in_no_digest() -> None:
+    """A version from before the section was known stays the version that people approved under."""
+    without, _, _ = TEXT.partition("[model]")
+    assert "model" not in parse(without).model_dump(mode="json")
+    assert parse(without).full_version != parse(TEXT).full_version

@@ -129,6 +129,11 @@ class World:
         number = int(request.order_id.removeprefix("#W"))
         self.shop_has(number, request.amount_minor, **changes)
 
+    def dispute(self, request: RefundRequest, *, is_open: bool = True) -> None:
+        """The customer asks the bank for the money, or stops asking."""
+        body = {"charge": request.order_id.replace("#", "ch_"), "disputed": is_open}
+        self.sandbox.put("/gateway/dispute", json=body).raise_for_status()
+
     def faults(self, *rules: dict[str, Any]) -> None:
         """Switch these faults on, and all others off."""
         self.sandbox.put("/faults", json={"rules": list(rules)}).raise_for_status()

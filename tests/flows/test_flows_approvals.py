@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from refunds.errors import ApproverRefused, Conflict, DecisionLate, DigestStale
+from refunds.errors import ApproverRefused, ChargeDisputed, Conflict, DecisionLate, DigestStale
 from refunds.models import RefundRequest
 from tasks import upkeep
 from tests.flows.flows_world import World, edit_policy, until
@@ -164,6 +164,41 @@ async def test_an_order_that_changed_after_the_approval_is_not_paid_under_it(wor
     assert await state.aresult() == "REJECTED"
     assert world.events(request, "approval.superseded")
     world.assert_nothing_paid(request)
+
+
+async def test_a_charge_that_is_disputed_meanwhile_is_asked_about_anew_and_not_paid(
+    world: World,
+) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request, "approval-1")
+    world.dispute(request)
+    with pytest.raises(DigestStale, match="is_disputed: false → true") as stale:
+        await world.refunds.decide(request.refund_id, "approve", person="lea")
+    assert stale.value.changes == ({"field": "is_disputed", "then": False, "now": True},)
+    await world.until_waiting(request, "approval-2")
+    with pytest.raises(ChargeDisputed, match="while the bank has not decided"):
+        await world.refunds.decide(request.refund_id, "approve", person="lea")
+    world.assert_nothing_paid(request)
+    world.dispute(request, is_open=False)
+    with pytest.raises(DigestStale, match="is_disputed: true → false"):
+        await world.refunds.decide(request.refund_id, "approve", person="lea")
+    await world.until_waiting(request, "approval-3")
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_disputed_charge_goes_to_a_person_though_the_rules_would_pay(world: World) -> None:
+    request = world.request()
+    world.dispute(request)
+    task = await world.start_waiting(request, "approval-2")
+    assert any("asks the bank" in reason["text"] for reason in world.row(request)["reasons"])
+    # Typed into Prefect's form it is refused as at any other door.
+    await world.resume(request, {"decision": "approve", "approver": "lea", "reason": ""})
+    await world.until_waiting(request, "approval-2", begun=2)
+    world.assert_nothing_paid(request)
+    assert "disputed" in await world.form_text(request)
+    await _reject(world, request, task)
 
 
 async def test_what_was_seen_is_what_is_decided(world: World) -> None:

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 
 from refunds.errors import BadInput
 from refunds.ledger.access import accounts, api_keys, rates, schema, sessions
-from refunds.ledger.access.api_keys import Scope
 from refunds.ledger.access.rates import Rate
 from refunds.origin import Origin
+from refunds.scopes import Scope
 from tests.ledger.ledger_desk import Desk
 
 PASSWORD = "correct horse battery"

@@ -258,3 +258,24 @@ def test_each_change_is_an_event(world: World) -> None:
 def test_charges_are_listed_with_their_customer(world: World) -> None:
     [charge] = world.get("/gateway/v1/charges", customer="ada_1").json()["data"]
     assert (charge["id"], charge["payment_method"]) == ("ch_W1", "card_ada_1")
+
+
+def test_a_disputed_charge_says_so_and_is_not_refunded_until_the_dispute_is_over(
+    world: World,
+) -> None:
+    def dispute(charge: str, *, is_open: bool) -> int:
+        body = {"charge": charge, "disputed": is_open}
+        return world.client.put("/gateway/dispute", json=body).status_code
+
+    world.load()
+    for _ in range(2):
+        assert dispute("ch_W1", is_open=True) == 200
+    assert world.get("/gateway/v1/charges/ch_W1").json()["disputed"] is True
+    refused = world.refund(key="k1", amount=1)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "charge_disputed")
+    assert dispute("ch_W1", is_open=False) == 200
+    assert world.get("/gateway/v1/charges").json()["data"][0]["disputed"] is False
+    assert world.refund(key="k2", amount=1).status_code == 200
+    assert dispute("ch_nobody", is_open=True) == 404
+    told = [event["type"] for event in world.get("/gateway/v1/events").json()["data"]]
+    assert told[-2:] == ["charge.dispute.closed", "charge.dispute.created"]

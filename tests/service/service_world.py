@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 from refunds import asking, policy
 from refunds.ledger import Ledger, approvals, leases, requests
 from refunds.ledger.access import accounts, api_keys
-from refunds.ledger.access.api_keys import Scope
 from refunds.ledger.approvals import Standing
 from refunds.models import RefundRequest, RiskFeatures
 from refunds.policy_file import Policy
+from refunds.scopes import Scope
 from sandbox.testing import World as Sandbox
 from sandbox.testing import customer_record, order_record
 from tasks import books, orders
@@ -26,6 +26,11 @@ HERE = "http://127.0.0.1"
 
 _numbers = itertools.count(1)
 _TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
+
+
+def review(refund_id: str) -> str:
+    """The address of a refund's page."""
+    return f"/refunds/{refund_id}/review"
 
 
 @dataclass
@@ -59,12 +64,15 @@ class Browser:
 
     def decide(self, refund_id: str, decision: str, **fields: Any) -> Response:
         """Open a refund's page and decide on what it shows."""
-        self.get(f"/inbox/{refund_id}")
+        self.get(review(refund_id))
         shown = re.search(r'name="digest" value="([0-9a-f]{64})"', self.page)
         digest = shown.group(1) if shown else "0" * 64
-        return self.post(
-            f"/inbox/{refund_id}", **{"decision": decision, "digest": digest, **fields}
-        )
+        return self.post(review(refund_id), **{"decision": decision, "digest": digest, **fields})
+
+    @property
+    def listed(self) -> list[str]:
+        """The refunds of the inbox in its order."""
+        return re.findall(r'scope="row" class="id"><a href="/refunds/([^"]+)/review"', self.page)
 
     @property
     def text(self) -> str:

@@ -2,13 +2,18 @@
 
 import re
 import threading
+from collections.abc import Callable
+from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
 
+from refunds import links
 from refunds.authority import Person
 from refunds.ledger import approvals, history, people
-from tests.service.service_world import World
+from refunds.ledger.access import accounts
+from tests.service.service_world import PASSWORD, Browser, World, review
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)"> [pay](javascript:alert(3))'
 
@@ -40,14 +45,13 @@ def test_the_inbox_is_narrowed_and_worked_through_in_pages(desk: World) -> None:
     ids = [desk.waiting(hours_ago=60 - n, amount_minor=200_000 + n) for n in range(53)]
     browser = desk.browser("ann")
     browser.get("/inbox")
-    shown = re.findall(r'scope="row" class="id"><a href="/inbox/([^"]+)"', browser.page)
-    assert shown == ids[:50]
+    assert browser.listed == ids[:50]
     following = re.search(r'rel="next" href="([^"]+)"', browser.page)
     assert following is not None
     browser.get(following.group(1).replace("&amp;", "&"))
-    assert re.findall(r'scope="row" class="id"><a href="/inbox/([^"]+)"', browser.page) == ids[50:]
+    assert browser.listed == ids[50:]
     browser.get("/inbox?currency=USD&least=2,000.52")
-    assert [i for i in ids if i in browser.page] == [ids[52]]
+    assert browser.listed == [ids[52]]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def test_a_refunds_page_shows_every_fact_that_the_digest_binds(desk: World) -> N
     refund_id = desk.waiting(goodwill_minor=500, requested_by="support_sue")
     facts, digest = desk.standing(refund_id).facts, desk.standing(refund_id).digest
     browser = desk.browser("ann")
-    browser.get(f"/inbox/{refund_id}")
+    browser.get(review(refund_id))
     for name in ("refund_to", "charge_id", "order_id", "customer_id", "policy_version", "reason"):
         assert str(facts[name]) in browser.text, name
     for text in ("$1,500.00", "$5.00", "support_sue", "It does not fit.", "Lamp", digest):
@@ -83,13 +87,13 @@ def test_a_refunds_page_shows_every_fact_that_the_digest_binds(desk: World) -> N
 def test_what_a_customer_wrote_is_text_and_never_markup(desk: World) -> None:
     refund_id = desk.waiting(message=HOSTILE, reason="<b>bold</b>")
     browser = desk.browser("ann")
-    for path in (f"/inbox/{refund_id}", "/inbox"):
+    for path in (review(refund_id), "/inbox"):
         browser.get(path)
         assert "<script>alert" not in browser.page
         assert "<img" not in browser.page
         assert "<b>" not in browser.page
         assert 'href="javascript' not in browser.page
-    browser.get(f"/inbox/{refund_id}")
+    browser.get(review(refund_id))
     assert HOSTILE in browser.text or "<script>alert(1)</script>" in browser.text
 
 
@@ -97,7 +101,7 @@ def test_looking_decides_nothing_whatever_stands_in_the_address(desk: World) -> 
     refund_id = desk.waiting()
     browser = desk.browser("ann")
     digest = desk.standing(refund_id).digest
-    browser.get(f"/inbox/{refund_id}?decision=approve&digest={digest}")
+    browser.get(f"/refunds/{refund_id}/review?decision=approve&digest={digest}")
     assert desk.said(refund_id) == []
 
 
@@ -112,7 +116,7 @@ def test_a_refund_is_approved_on_exactly_what_its_page_showed(desk: World) -> No
         True,
         "Checked",
     )
-    browser.get(f"/inbox/{refund_id}")
+    browser.get(review(refund_id))
     assert "The question is closed: approved" in browser.text
 
 
@@ -137,14 +141,14 @@ def test_two_approvers_at_once_with_different_answers_leave_one_decision(desk: W
     refund_id = desk.waiting()
     ann, ben = desk.browser("ann"), desk.browser("ben")
     for browser in (ann, ben):
-        browser.get(f"/inbox/{refund_id}")
+        browser.get(review(refund_id))
     digest = desk.standing(refund_id).digest
     codes = {}
 
     def send(name: str, decision: str) -> None:
         browser = {"ann": ann, "ben": ben}[name]
         codes[name] = browser.post(
-            f"/inbox/{refund_id}", decision=decision, digest=digest, reason="because"
+            review(refund_id), decision=decision, digest=digest, reason="because"
         ).status_code
 
     both = [
@@ -166,7 +170,7 @@ def test_an_approval_after_the_deadline_is_refused(desk: World) -> None:
     browser = desk.browser("ann")
     assert browser.decide(refund_id, "approve").status_code in (409, 422)
     answer = browser.post(
-        f"/inbox/{refund_id}", decision="approve", digest=desk.standing(refund_id).digest
+        review(refund_id), decision="approve", digest=desk.standing(refund_id).digest
     )
     assert answer.status_code == 409
     assert "the deadline was" in browser.text
@@ -196,10 +200,10 @@ def test_an_amount_above_ones_own_limit_is_refused(desk: World) -> None:
 def test_a_changed_order_is_refused_with_the_difference_shown(desk: World) -> None:
     refund_id = desk.waiting()
     browser = desk.browser("ann")
-    browser.get(f"/inbox/{refund_id}")
+    browser.get(review(refund_id))
     desk.ship_again(refund_id)
     answer = browser.post(
-        f"/inbox/{refund_id}", decision="approve", digest=desk.standing(refund_id).digest
+        review(refund_id), decision="approve", digest=desk.standing(refund_id).digest
     )
     assert answer.status_code == 409
     assert "order status delivered processed" in browser.text
@@ -209,18 +213,18 @@ def test_a_changed_order_is_refused_with_the_difference_shown(desk: World) -> No
 def test_a_digest_of_another_question_is_refused(desk: World) -> None:
     one, other = desk.waiting(), desk.waiting(amount_minor=160_000)
     browser = desk.browser("ann")
-    browser.get(f"/inbox/{one}")
-    answer = browser.post(f"/inbox/{one}", decision="approve", digest=desk.standing(other).digest)
+    browser.get(review(one))
+    answer = browser.post(review(one), decision="approve", digest=desk.standing(other).digest)
     assert answer.status_code == 409
     assert "what you saw is not what is asked now" in browser.text
 
 
 def test_an_unknown_id_is_not_found(desk: World) -> None:
     browser = desk.browser("ann")
-    assert browser.get("/inbox/rf_none").status_code == 404
+    assert browser.get(review("rf_none")).status_code == 404
     assert "no refund has the id" in browser.text
     browser.get("/inbox")
-    assert browser.post("/inbox/rf_none", decision="approve", digest="0" * 64).status_code == 404
+    assert browser.post(review("rf_none"), decision="approve", digest="0" * 64).status_code == 404
 
 
 @pytest.mark.parametrize("token", ["", "forged", "é"])
@@ -228,7 +232,7 @@ def test_a_form_without_its_token_decides_nothing(desk: World, token: str) -> No
     refund_id = desk.waiting()
     browser = desk.browser("ann")
     digest = desk.standing(refund_id).digest
-    answer = browser.post(f"/inbox/{refund_id}", token, decision="approve", digest=digest)
+    answer = browser.post(review(refund_id), token, decision="approve", digest=digest)
     assert answer.status_code == 403
     assert desk.said(refund_id) == []
 
@@ -240,7 +244,7 @@ def test_a_form_of_somebody_elses_session_decides_nothing(desk: World) -> None:
     stolen = re.search(r'name="form_token" value="([^"]+)"', ben.page)
     assert stolen is not None
     digest = desk.standing(refund_id).digest
-    answer = ann.post(f"/inbox/{refund_id}", stolen.group(1), decision="approve", digest=digest)
+    answer = ann.post(review(refund_id), stolen.group(1), decision="approve", digest=digest)
     assert answer.status_code == 403
     assert desk.said(refund_id) == []
 
@@ -248,11 +252,11 @@ def test_a_form_of_somebody_elses_session_decides_nothing(desk: World) -> None:
 def test_a_form_sent_from_another_site_decides_nothing(desk: World) -> None:
     refund_id = desk.waiting()
     browser = desk.browser("ann")
-    browser.get(f"/inbox/{refund_id}")
+    browser.get(review(refund_id))
     token = re.search(r'name="form_token" value="([^"]+)"', browser.page)
     assert token is not None
     answer = browser.client.post(
-        f"/inbox/{refund_id}",
+        review(refund_id),
         data={
             "form_token": token.group(1),
             "decision": "approve",
@@ -311,3 +315,91 @@ def test_where_a_decision_came_from_is_in_the_history(desk: World) -> None:
     assert (recorded["person"], recorded["channel"]) == ("ann", "service")
     assert recorded["ip"] == "testclient"
     assert recorded["seen"] == desk.standing(refund_id).digest
+
+
+# --- A card's link: shows the way, to its person, once ---
+
+
+def signed(desk: World, refund_id: str, person: str = "ann", *, hours: float = 1) -> str:
+    until = desk.ledger.clock() + timedelta(hours=hours)
+    return links.sign(refund_id, person, desk.standing(refund_id).digest, until)
+
+
+def by_link(browser: Browser, desk: World, refund_id: str, token: str, decision: str) -> int:
+    digest = desk.standing(refund_id).digest
+    return browser.post(
+        review(refund_id), decision=decision, digest=digest, link=token, reason="ok"
+    ).status_code
+
+
+def test_a_link_leads_to_the_page_by_way_of_the_sign_in_and_decides_nothing(desk: World) -> None:
+    refund_id = desk.waiting()
+    browser = desk.browser()
+    browser.get(f"/refunds/{refund_id}/review?link={signed(desk, refund_id)}")
+    assert "Sign in" in browser.text
+    accounts.set_password(desk.ledger, "ann", PASSWORD)
+    target = re.search(r'name="next" value="([^"]+)"', browser.page)
+    assert target is not None
+    answer = browser.post(
+        "/sign-in", person="ann", password=PASSWORD, next=unescape(target.group(1))
+    )
+    assert browser.get(answer.headers["Location"]).status_code == 200
+    assert "Approve $1,500.00" in browser.text
+    assert desk.said(refund_id) == []
+
+
+def test_a_link_leads_to_one_decision(desk: World) -> None:
+    refund_id = desk.waiting(amount_minor=1_500_000)
+    token, browser = signed(desk, refund_id), desk.browser("ann")
+    browser.get(f"/refunds/{refund_id}/review?link={token}")
+    assert by_link(browser, desk, refund_id, token, "approve") == 303
+    assert browser.get(f"/refunds/{refund_id}/review?link={token}").status_code == 409
+    assert "this link was used already" in browser.text
+    assert desk.said(refund_id) == [("ann", "APPROVED")]
+
+
+@pytest.mark.parametrize(
+    ("who", "change", "said"),
+    [
+        ("ann", lambda token: token[:-4] + "AAAA", "not one of ours"),
+        ("ann", lambda _: "x", "not one of ours"),
+        ("ben", lambda token: token, "sent to somebody else"),
+    ],
+)
+def test_a_forged_or_anothers_link_is_refused_to_look_and_to_decide(
+    desk: World, who: str, change: Callable[[str], str], said: str
+) -> None:
+    refund_id = desk.waiting()
+    token, browser = change(signed(desk, refund_id)), desk.browser(who)
+    assert browser.get(f"/refunds/{refund_id}/review?link={token}").status_code == 409
+    assert said in browser.text
+    browser.get("/inbox")
+    assert by_link(browser, desk, refund_id, token, "approve") == 409
+    assert desk.said(refund_id) == []
+
+
+def test_an_expired_link_and_one_for_another_refund_are_refused(desk: World) -> None:
+    refund_id, other = desk.waiting(), desk.waiting()
+    browser = desk.browser("ann")
+    for token, said in (
+        (signed(desk, refund_id, hours=-1), "expired"),
+        (signed(desk, other), "for another refund"),
+    ):
+        assert browser.get(f"/refunds/{refund_id}/review?link={token}").status_code == 409
+        assert said in browser.text
+        browser.get("/inbox")
+        assert by_link(browser, desk, refund_id, token, "approve") == 409
+    assert desk.said(refund_id) == []
+
+
+def test_who_looked_is_in_the_history_once(desk: World) -> None:
+    refund_id = desk.waiting()
+    browser = desk.browser("ann")
+    for _ in range(3):
+        browser.get(review(refund_id))
+    events = [e for e in history.read(desk.ledger, refund_id) if e["event"] == "approval.seen"]
+    [seen] = events
+    assert (seen["data"]["person"], seen["data"]["digest"]) == (
+        "ann",
+        desk.standing(refund_id).digest,
+    )

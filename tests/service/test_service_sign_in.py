@@ -10,7 +10,7 @@ from refunds.ledger import people
 from refunds.ledger.access import accounts
 from refunds.service.app import build
 from refunds.settings import Settings
-from tests.service.service_world import HERE, PASSWORD, Browser, World
+from tests.service.service_world import HERE, PASSWORD, Browser, World, review
 
 
 def cookie(browser: Browser) -> str | None:
@@ -21,13 +21,13 @@ def test_whoever_is_not_signed_in_is_led_to_the_sign_in_and_back(desk: World) ->
     refund_id = desk.waiting()
     accounts.set_password(desk.ledger, "ann", PASSWORD)
     browser = desk.browser()
-    for path in ("/", "/inbox", f"/inbox/{refund_id}", "/changes"):
+    for path in ("/", "/inbox", review(refund_id), "/changes"):
         browser.get(path)
         assert "Sign in" in browser.text
-    browser.get(f"/inbox/{refund_id}")
-    answer = browser.post("/sign-in", person="ann", password=PASSWORD, next=f"/inbox/{refund_id}")
-    assert answer.headers["Location"] == f"/inbox/{refund_id}"
-    assert browser.get(f"/inbox/{refund_id}").status_code == 200
+    browser.get(review(refund_id))
+    answer = browser.post("/sign-in", person="ann", password=PASSWORD, next=review(refund_id))
+    assert answer.headers["Location"] == review(refund_id)
+    assert browser.get(review(refund_id)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -327,3 +327,44 @@ def test_the_gateways_word_is_kept_when_prefect_is_away(
     (wait,) = waits.open_waits(world.ledger, case.refund_id)
     assert wait["ended_at"] is not None
     assert state_of(world, case) == "succeeded"
+
+
+# --- A secret that is being replaced, and events in the wrong order ---
+
+
+def test_while_a_secret_is_replaced_both_the_old_and_the_new_one_are_taken(
+    service: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFUNDS_WEBHOOK_SECRET", "whsec_new, whsec_old")
+    settings.cache_clear()
+    event = {"id": "evt_odd", "type": "refund.updated"}
+    assert send(service, event, secret="whsec_old") == 204
+    assert send(service, {**event, "id": "evt_2"}, secret="whsec_new") == 204
+    for other in ("whsec_sandbox", "", "whsec_new, whsec_old", ","):
+        assert send(service, {**event, "id": "evt_3"}, secret=other) == 400
+    assert taken(world) == ["evt_2", "evt_odd"]
+
+
+@pytest.mark.parametrize("secret", ["", " ", ","])
+def test_without_a_secret_nothing_is_taken_for_signed(
+    service: TestClient, world: World, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("REFUNDS_WEBHOOK_SECRET", secret)
+    settings.cache_clear()
+    for signed_with in (secret, "", SECRET):
+        assert send(service, {"id": "evt_1"}, secret=signed_with) == 400
+    assert taken(world) == []
+
+
+def test_an_older_event_that_comes_late_does_not_undo_what_the_gateway_says_now(
+    service: TestClient, world: World, pending: tuple[Case, str]
+) -> None:
+    case, reference = pending
+    world.settle(reference, "succeeded")
+    assert send(service, event_of(case, reference, "evt_2", status="succeeded")) == 204
+    late = event_of(case, reference, "evt_1", status="pending")
+    failed = event_of(case, reference, "evt_0", status="failed")
+    assert [send(service, event) for event in (late, failed)] == [204, 204]
+    assert state_of(world, case) == "succeeded"
+    events = history.read(world.ledger, case.refund_id)
+    assert [e["event"] for e in events].count("effect.succeeded") == 1

@@ -1,13 +1,26 @@
 """A card says what was asked, wherever and whenever it is sent again."""
 
+import json
+import threading
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.notifications import AppriseNotificationBlock
+from pydantic import PrivateAttr, SecretStr
 
-from refunds.errors import StepRetryable
+from refunds import links
+from refunds.authority import Person
+from refunds.errors import StepRetryable, SystemUnavailable
+from refunds.ledger import history, people
 from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
-from tasks import cards
+from tasks import cards, notifier
+from tasks.effect import perform
 from tests.tasks.tasks_world import MAKING, World, fault
 
 CARD = MAKING["send_card"]
@@ -68,3 +81,186 @@ def test_a_card_goes_to_the_level_that_is_asked(world: World) -> None:
         world.run(cards.send_card.fn(case, approval, level))
     sent = [world.acts(f"{case.refund_id}:send_card:1:{level}")[0] for level in (team, leads)]
     assert [act["request"]["to"] for act in sent] == ["refund-approvers", "finance-leads"]
+
+
+class AppriseOverJson(AppriseNotificationBlock):
+    """Apprise's own way to speak JSON over HTTP."""
+
+    _block_type_slug = "apprise-json"
+
+
+class Listener:
+    """A web server that remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.received: list[dict[str, Any]] = []
+        received = self.received
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing is printed."""
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def person(person_id: str, **fields: Any) -> Person:
+    return Person.model_validate({"person_id": person_id, "name": person_id.title()} | fields)
+
+
+class Messenger(NotificationBlock):
+    """A messenger with a memory, which can be told how its next message ends."""
+
+    _block_type_slug = "messenger"
+
+    _messages: list[str] = PrivateAttr(default_factory=list)
+    _fails: Exception | None = PrivateAttr(default=None)
+    _hears: bool = PrivateAttr(default=True)
+
+    async def notify(self, body: str, subject: str | None = None) -> None:
+        if self._hears:
+            self._messages.append(f"{subject}\n{body}")
+        if self._fails is not None:
+            raise self._fails
+
+
+@pytest.fixture
+def messenger(monkeypatch: pytest.MonkeyPatch) -> Messenger:
+    """What Prefect loads under any name."""
+    block = Messenger()
+
+    async def load(_name: str) -> Messenger:
+        return block
+
+    monkeypatch.setattr(notifier, "load", load)
+    return block
+
+
+def asked_through_a_block(world: World) -> tuple[Any, Any, Any]:
+    _, (case, approval, team) = world.ready(CARD)
+    level = team.model_copy(update={"block": "messenger/refunds"})
+    return case, approval.model_copy(update={"levels": (level,)}), level
+
+
+def send(world: World, arguments: tuple[Any, Any, Any]) -> None:
+    world.perform(CARD, arguments)
+
+
+def in_inbox(world: World, case: Any) -> list[str]:
+    found = world.client.get("/effects", params={"refund_id": case.refund_id, "limit": 100})
+    acts = found.raise_for_status().json()["effects"]
+    return [act["key"] for act in acts if act["kind"] == "send_message"]
+
+
+def test_a_card_through_a_messenger_goes_out_once_with_its_reference_and_link(
+    world: World, messenger: Messenger
+) -> None:
+    arguments = asked_through_a_block(world)
+    refund_id = arguments[0].refund_id
+    for _ in range(2):
+        send(world, arguments)
+    (message,) = messenger._messages
+    assert f"Reference: {refund_id}:send_card:1:team:block" in message
+    assert f"/refunds/{refund_id}/review" in message
+    assert in_inbox(world, arguments[0]) == []
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_a_card_of_which_nobody_knows_whether_it_went_out_is_not_sent_that_way_again(
+    world: World, messenger: Messenger, hears: bool
+) -> None:
+    arguments = asked_through_a_block(world)
+    messenger._hears, messenger._fails = hears, RuntimeError("https://hooks.example.com/secret")
+    send(world, arguments)
+    messenger._fails = None
+    send(world, arguments)
+    assert len(messenger._messages) == hears
+    effect = world.effect(f"{arguments[0].refund_id}:send_card:1:team:block")
+    assert effect.response == {"reference": effect.key, "delivery": "unknown"}
+    assert in_inbox(world, arguments[0]) == [f"{arguments[0].refund_id}:send_card:1:team"]
+    assert "secret" not in str(history.read(world.ledger, arguments[0].refund_id))
+
+
+def test_a_card_that_certainly_did_not_go_out_is_in_the_inbox(
+    world: World, messenger: Messenger
+) -> None:
+    arguments = asked_through_a_block(world)
+    messenger._hears, messenger._fails = False, ConnectionRefusedError()
+    send(world, arguments)
+    effect = world.effect(f"{arguments[0].refund_id}:send_card:1:team:block")
+    assert (effect.response or {})["delivery"] == "failed"
+    assert len(in_inbox(world, arguments[0])) == 1
+
+
+def test_a_block_that_prefect_does_not_have_sends_the_card_to_the_inbox(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def missing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr(notifier, "load", missing)
+    arguments = asked_through_a_block(world)
+    send(world, arguments)
+    assert len(in_inbox(world, arguments[0])) == 1
+
+
+def test_a_prefect_that_cannot_be_asked_for_the_block_is_asked_again(
+    world: World, messenger: Messenger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_name: str) -> None:
+        raise SystemUnavailable("prefect", "away")
+
+    arguments = asked_through_a_block(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(notifier, "load", away)
+        with pytest.raises(SystemUnavailable):
+            send(world, arguments)
+    send(world, arguments)
+    assert len(messenger._messages) == 1
+
+
+def test_a_card_goes_through_apprise_to_whatever_it_speaks_to(world: World) -> None:
+    with Listener() as listener:
+        apprise = AppriseOverJson(url=SecretStr(listener.url.replace("http://", "json://")))
+        arguments = asked_through_a_block(world)
+        world.run(perform(cards.notification(arguments[1], arguments[2], apprise)))
+    (message,) = listener.received
+    assert message["title"].startswith("approve $")
+    assert "Reference: " in message["message"]
+
+
+def test_who_may_answer_and_has_a_contact_gets_a_link_of_their_own(world: World) -> None:
+    people.add(world.ledger, person("mia", contact="mia@example.com"), by="root")
+    people.add(world.ledger, person("noa"), by="root")
+    people.add(world.ledger, person("eve", contact="eve@example.com", limits={"USD": 1}), by="root")
+    people.add(world.ledger, person("ada_1", contact="ada@example.com"), by="root")
+    people.add(world.ledger, person("zoe", contact="z@example.com", roles=["leads"]), by="root")
+    _, (case, approval, team) = world.ready(CARD)
+    rules = approval.rules.model_copy(update={"limit_minor": 100_000})
+    approval = approval.model_copy(update={"rules": rules})
+    for _ in range(2):
+        world.perform(CARD, (case, approval, team))
+    found = world.client.get("/notices/v1/messages", params={"refund_id": case.refund_id})
+    sent = {message["to"]: message["link"] for message in found.json()["messages"]}
+    assert set(sent) == {"refund-approvers", "mia@example.com"}
+    token = parse_qs(urlsplit(sent["mia@example.com"]).query)["link"][0]
+    link = links.read(token, approval.deadline - timedelta(seconds=1))
+    assert (link.person, link.refund_id, link.digest) == ("mia", case.refund_id, approval.digest)
+    assert token not in str(history.read(world.ledger, case.refund_id))
+    people.change(world.ledger, "mia", by="root", contact="elsewhere@example.com")
+    world.perform(CARD, (case, approval, team))

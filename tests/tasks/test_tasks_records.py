@@ -94,10 +94,19 @@ def test_without_a_model_nobody_has_an_opinion(world: World) -> None:
 
 def test_money_is_reserved_for_what_was_assessed_and_only_once(world: World) -> None:
     case = running(world)
-    assert reserve(world, case, assessed())
-    assert reserve(world, case, assessed())
+    for _ in range(2):
+        assert reserve(world, case, assessed(Verdict.APPROVE))
     assert case.charge is not None
     assert charges.left_on(world.ledger, case.charge.charge_id) == 9_000
+
+
+def test_nothing_is_reserved_for_a_review_that_nobody_approved_whatever_led_there(
+    world: World,
+) -> None:
+    case = running(world)
+    with pytest.raises(NeedsAttention, match="nobody's approval of round 1"):
+        reserve(world, case, assessed())
+    assert not charges.holds_money(world.ledger, case.refund_id)
 
 
 def test_what_changed_after_it_was_approved_is_not_paid_and_is_asked_anew(world: World) -> None:

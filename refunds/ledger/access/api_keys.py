@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +14,7 @@ from refunds import home_secrets
 from refunds.errors import BadInput
 from refunds.ledger.access import schema
 from refunds.ledger.book import Ledger
+from refunds.scopes import Scope
 
 # Scanners that look for leaked secrets know one by its first letters.
 _PREFIX = "rfk"
@@ -24,15 +24,6 @@ _ID_BYTES = 6
 
 # A key is noted as used once a minute: every request would else be a write.
 _NOTE_EVERY = timedelta(minutes=1)
-
-
-class Scope(StrEnum):
-    """What a key may do."""
-
-    READ = "refunds:read"
-    WRITE = "refunds:write"
-    DECIDE = "decisions:write"
-    METRICS = "metrics:read"
 
 
 @dataclass(frozen=True)

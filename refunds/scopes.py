@@ -1,0 +1,12 @@
+"""What a machine's key may do at the service's door."""
+
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    READ = "refunds:read"
+    WRITE = "refunds:write"
+    DECIDE = "decisions:write"
+    METRICS = "metrics:read"

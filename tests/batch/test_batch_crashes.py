@@ -1,0 +1,69 @@
+"""A batch's process is killed at any moment; the next run goes on, and nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from refunds.ledger import batches
+from refunds.models import Outcome
+from tests.batch.batch_world import World
+from tests.house.source import ROOT
+
+SEED = 20261125
+
+# Enough for several calls under way at once, and for one in four to wait for a person.
+_COUNT = 12
+
+# Transactions and answered calls of such a batch from beginning to end, and a few over.
+_MOMENTS = 95
+
+
+def _carried_until(moment: int) -> int:
+    """Carry the batch in a process that is gone at its n-th transaction or call."""
+    command = [sys.executable, "-m", "tests.batch.batch_world", str(moment)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode in (0, 9), done.stderr.decode()
+    return done.returncode
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 5))
+@pytest.mark.slow
+def test_a_batch_that_is_killed_twice_loses_nothing_and_doubles_nothing(
+    world: World, seed: int
+) -> None:
+    chance = random.Random(seed)
+    wanted = world.requests(_COUNT, f"k{seed}", goodwill_minor=500)
+    for_people = [
+        request.model_copy(update={"goodwill_minor": 9_000}) if number % 4 == 0 else request
+        for number, request in enumerate(wanted)
+    ]
+    batch_id = world.take_together(for_people)
+
+    codes: list[int] = []
+    for _ in range(2):
+        codes.append(_carried_until(chance.randrange(1, _MOMENTS)))
+    world.carry(batch_id)
+    assert 9 in codes
+
+    asked = [request for request in for_people if request.goodwill_minor > 500]
+    for request in for_people:
+        row = world.row(request.refund_id)
+        if request in asked:
+            assert row["state"] == "awaiting_approval"
+            assert row["lane"] == "now"
+        else:
+            assert row["outcome"] == Outcome.PAID
+    ours = {request.refund_id for request in for_people}
+    done = Counter(act["key"] for act in world.acts() if act["refund_id"] in ours)
+    assert max(done.values()) == 1
+    assert len(done) == 6 * (_COUNT - len(asked)) + len(asked)
+    assert world.broken() == []
+    assert batches.read(world.ledger, batch_id).finished_at is not None

@@ -1,0 +1,204 @@
+"""The timeline's page: every event in its lane, where the code stood, and the way on."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import uvicorn
+from argon2 import PasswordHasher
+from playwright.sync_api import Page, sync_playwright
+from starlette.testclient import TestClient
+
+from refunds import timeline
+from refunds.ledger import history
+from refunds.ledger.access import accounts
+from refunds.models import RefundRequest
+from refunds.service import limits, picture
+from refunds.service.app import build
+from refunds.settings import settings
+from tests.replay import paths
+from tests.replay.rehearsal import Rehearsal
+from tests.service.service_world import HERE, PASSWORD, Browser
+
+# Only this machine: none of Chromium's own services is asked.
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+@pytest.fixture
+def service(world: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=1, memory_cost=64))
+    accounts.set_password(world.ledger, "ops", PASSWORD)
+    for limit in limits.ALL:
+        limit.forget()
+
+
+@pytest.fixture
+def browser(service: None) -> Iterator[Browser]:
+    with TestClient(build(settings()), base_url=HERE) as client:
+        found = Browser(client)
+        assert found.sign_in("ops").status_code == 303
+        yield found
+
+
+@pytest.fixture
+def address(service: None) -> Iterator[str]:
+    """The service at an address of its own."""
+    config = uvicorn.Config(build(settings()), host="127.0.0.1", port=0, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def page(chromium_path: Path) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM)
+        yield chromium.new_page(viewport={"width": 1280, "height": 1000})
+        chromium.close()
+
+
+def stuck(world: Rehearsal) -> RefundRequest:
+    """A refund whose coupon was refused, so that a person is needed."""
+    request = world.request(goodwill_minor=500)
+    endpoint = "POST /coupons/v1/coupons"
+    match = {"refund_id": request.refund_id}
+    refuse = {"endpoint": endpoint, "kind": "error_before", "status": 422, "times": 1}
+    world.faults({**refuse, "match": match})
+    assert world.run(request) == "suspended"
+    return request
+
+
+@pytest.mark.chromium
+def test_a_person_follows_a_failure_from_the_inbox_to_the_event_to_the_resume_button(
+    world: Rehearsal, address: str, page: Page
+) -> None:
+    request = stuck(world)
+    page.goto(f"{address}/inbox")
+    page.get_by_label("Name").fill("ops")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.get_by_role("link", name="Stuck").click()
+    page.get_by_role("link", name=request.refund_id).click()
+    page.locator(".picture .failure").first.click()
+    event = page.locator("li:target")
+    shown = event.inner_text()
+    assert "issue_coupon failed: StepRefused" in shown
+    assert "await coupons.issue_coupon(case)" in shown
+    assert f"{request.refund_id}:issue_coupon is" not in shown
+    assert request.order_id in shown
+    page.keyboard.press("ArrowRight")
+    page.get_by_label("What was mended").fill("the coupon system took it by hand")
+    page.get_by_role("button", name="Resume").click()
+    page.wait_for_url(f"**/inbox/{request.refund_id}/timeline")
+    told = [e.data for e in world.document(request).events if e.event == "refund.resumed"]
+    assert told == [{"person": "ops", "reason": "the coupon system took it by hand"}]
+    assert world.run(request) == "PAID"
+
+
+def test_the_page_shows_every_event_with_inputs_outputs_and_the_line_of_code(
+    world: Rehearsal, browser: Browser
+) -> None:
+    request = paths.review_approved(world)
+    browser.get(f"/inbox/{request.refund_id}/timeline")
+    events = world.document(request).events
+    assert len(re.findall(r'<li id="event-', browser.page)) == len(events)
+    assert "lea: APPROVED (cli)" in browser.text
+    assert "await payments.issue_refund(case)" in browser.text
+    assert "waits for approval-1-team" in browser.text
+    assert "/v2/runs/flow-run/" in browser.page
+
+
+def test_what_a_customer_wrote_is_text_on_the_page(world: Rehearsal, browser: Browser) -> None:
+    request = world.request(message="<script>alert(1)</script>", reason="<b>no</b>")
+    world.run(request)
+    browser.get(f"/inbox/{request.refund_id}/timeline")
+    assert "<script>alert" not in browser.page
+    assert "&lt;script&gt;alert(1)" in browser.page
+
+
+def test_the_downloaded_history_is_the_document(world: Rehearsal, browser: Browser) -> None:
+    request = paths.approve(world)
+    answer = browser.get(f"/inbox/{request.refund_id}/history.json")
+    assert answer.json() == world.document(request).plain()
+
+
+def test_a_reset_is_shown_first_and_done_then(world: Rehearsal, browser: Browser) -> None:
+    request = world.request()
+    world.prefect.dies_before = "create_return_label"
+    assert world.run(request) == "killed"
+    where = f"/inbox/{request.refund_id}/timeline"
+    browser.get(where)
+    browser.post(f"/inbox/{request.refund_id}/reset", to="load_order", reason="typo")
+    assert "Runs again: load_order" in browser.text
+    assert not [e for e in world.document(request).events if e.event == "refund.reset"]
+    browser.post(f"/inbox/{request.refund_id}/reset", to="load_order", reason="typo", apply="true")
+    [told] = [e.data for e in world.document(request).events if e.event == "refund.reset"]
+    assert (told["person"], told["reason"], told["to"]) == ("ops", "typo", "load_order")
+
+
+def test_a_reset_behind_a_payment_is_refused_and_says_why(
+    world: Rehearsal, browser: Browser
+) -> None:
+    request = world.request()
+    world.prefect.dies_before = "sync_crm"
+    assert world.run(request) == "killed"
+    browser.get(f"/inbox/{request.refund_id}/timeline")
+    answer = browser.post(
+        f"/inbox/{request.refund_id}/reset", to="load_order", reason="typo", apply="true"
+    )
+    assert answer.status_code == 409
+    assert "it is paid" in browser.text
+
+
+@pytest.mark.parametrize("form", ["resume", "reset"])
+def test_a_form_that_is_not_ours_does_nothing(
+    world: Rehearsal, browser: Browser, form: str
+) -> None:
+    request = stuck(world)
+    before = history.read(world.ledger, request.refund_id)
+    answer = browser.post(
+        f"/inbox/{request.refund_id}/{form}", token="forged", to="load_order", apply="true"
+    )
+    assert answer.status_code == 403
+    assert history.read(world.ledger, request.refund_id) == before
+
+
+def test_whoever_is_not_signed_in_sees_no_timeline(world: Rehearsal, service: None) -> None:
+    request = paths.approve(world)
+    with TestClient(build(settings()), base_url=HERE) as client:
+        for path in (f"/inbox/{request.refund_id}/timeline", "/stuck"):
+            answer = client.get(path, follow_redirects=False)
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith("/sign-in")
+
+
+def test_waits_are_drawn_to_scale(world: Rehearsal) -> None:
+    start = datetime(2026, 11, 25, tzinfo=UTC)
+    waits = [timeline.Span("a", start, start + timedelta(hours=1))]
+    waits.append(timeline.Span("b", waits[0].until or start, start + timedelta(hours=4)))
+    ends = [start, *(wait.until or start for wait in waits)]
+    entries = [
+        timeline.Entry(number, at, "flow", "wait.started", "", "wait", ())
+        for number, at in enumerate(ends)
+    ]
+    short, long = picture.drawn(entries, waits, start).bars
+    # Each has one step of the picture besides.
+    assert (long.width - 18) / (short.width - 18) == pytest.approx(3, rel=0.01)
+
+
+def test_a_crash_and_a_retry_are_seen(world: Rehearsal) -> None:
+    request = paths.crashed(world)
+    events = world.document(request).events
+    entries = timeline.entries(events)
+    drawn = picture.drawn(entries, timeline.spans(events), world.ledger.clock())
+    assert [dot.entry.event for dot in drawn.dots if dot.kind == "crash"] == ["run.lost"] * 2
