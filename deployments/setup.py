@@ -5,6 +5,7 @@
 
 import asyncio
 import importlib
+import math
 import os
 import sys
 import time
@@ -32,7 +33,15 @@ from prefect_sqlalchemy import SqlAlchemyConnector
 from deployments.stack_environment import PROJECT, run_environment
 from deployments.warm_worker_type import WarmProcessWorker
 from refunds.errors import RefundError
-from refunds.names import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, UPKEEP_QUEUE, WORK_POOL
+from refunds.names import (
+    LEDGER_BLOCK,
+    RESULTS_BLOCK,
+    SHOP_BLOCK,
+    UPKEEP_QUEUE,
+    WORK_POOL,
+    limit_name,
+    rate_name,
+)
 from refunds.settings import Settings, settings
 
 # Every module with a flow: its import is what a forked run does not have to pay for. And
@@ -65,6 +74,7 @@ async def set_up(settings: Settings) -> None:
         await _save_blocks(settings)
         async with get_client() as client:
             await _save_pool(client, settings)
+            await _save_limits(client, settings)
             for entry in _entries():
                 await _save_deployment(client, entry)
 
@@ -132,6 +142,21 @@ def _template(kind: str, present: dict[str, Any], ours: dict[str, Any]) -> dict[
         elif "default" in theirs.get(name, {}):
             variable["default"] = theirs[name]["default"]
     return template
+
+
+# --- Limits ---
+
+
+async def _save_limits(client: PrefectClient, settings: Settings) -> None:
+    """What all processes together may send to a system; the settings have the last word."""
+    for system, limit in settings.limits.items():
+        if limit.at_once is not None:
+            name = limit_name(system)
+            await client.upsert_global_concurrency_limit_by_name(name, limit.at_once)
+        if limit.per_second is not None:
+            await client.upsert_global_concurrency_limit_by_name(
+                rate_name(system), math.ceil(limit.per_second), limit.per_second
+            )
 
 
 # --- Deployments ---

@@ -1,7 +1,7 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from prefect import task
@@ -30,7 +30,7 @@ from refunds.models import (
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
 from refunds.settings import settings
-from tasks import books, disputes, orders, rounds, steps
+from tasks import books, disputes, orders, outages, rounds, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
 MOST_ROUNDS = 20
@@ -282,13 +282,11 @@ def enter_syncing(refund_id: str) -> None:
 @steps.journaled
 async def note_outage(request: RefundRequest, system: str, detail: str) -> Standstill:
     """Decide when to try again; when patience is over, hand the refund to a person."""
-    ledger, refund_id = books.ledger(), request.refund_id
-    tried = waits.count_named(ledger, refund_id, f"outage-{system}-")
-    pauses = books.policy().patience.outage_seconds
-    if tried >= len(pauses):
-        return hand_to_a_person(refund_id, f"{detail}, after {tried} attempts")
-    due_at = ledger.clock() + timedelta(seconds=pauses[tried])
-    return begin_wait(refund_id, f"outage-{system}-{tried + 1}", "timer", due_at)
+    following = outages.next_try(books.ledger(), request.refund_id, system, detail)
+    if isinstance(following, str):
+        return hand_to_a_person(request.refund_id, following)
+    name, due_at = following
+    return begin_wait(request.refund_id, name, "timer", due_at)
 
 
 @task(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from refunds.ledger import schema
+from refunds.ledger import outages, schema
 from refunds.ledger.book import Ledger, Page
 
 WaitReason = Literal["person", "callback", "timer"]
@@ -104,14 +104,18 @@ def pass_ended(page: Page) -> None:
 
 
 def end_due(ledger: Ledger) -> list[str]:
-    """End every wait whose time has come; returns the refunds concerned."""
+    """End every wait whose time has come; returns the refunds concerned.
+
+    Of those that wait for a system only as many as it can be expected to serve.
+    """
     with ledger.reading() as connection:
         row = schema.waits.c
-        due = connection.execute(
-            sa.select(row.refund_id, row.name)
+        found = connection.execute(
+            sa.select(row.refund_id, row.name, row.run_id)
             .where(row.ended_at.is_(None), row.due_at <= ledger.clock())
-            .order_by(row.refund_id)
+            .order_by(row.opened_at, row.refund_id)
         ).all()
+        due = outages.let_go(connection, found, ledger.clock())
     for refund_id, name in due:
         with ledger.page(refund_id) as page:
             known = _row(page.connection, refund_id, name)
