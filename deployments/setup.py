@@ -48,6 +48,9 @@ from refunds.settings import Settings, settings
 # the results' storage: Prefect finds a block's class only once it is imported.
 PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.batch", "flows.nightly", "flows.sweep"]
 
+# What a worker calls to start again what a dead one left, without waiting for a sweep.
+RECOVERY = "tasks.upkeep:recover"
+
 # A server that migrates a large database on a loaded machine.
 _API_WAIT_SECONDS = 180.0
 # The server cannot be asked to tell; a tenth of a second is not noticed at a start of ten.
@@ -77,9 +80,13 @@ async def set_up(settings: Settings) -> None:
 
 
 def _migrate(settings: Settings) -> None:
-    from refunds.ledger import migrate
+    """Bring the ledger to this version; refuse a version that cannot carry what waits in it."""
+    from deployments import carried
+    from refunds.ledger import migrate, open_ledger
 
     migrate(settings.ledger_database_url)
+    if broken := carried.broken(open_ledger(settings.ledger_database_url)):
+        raise SetUpFailed(carried.told(broken))
 
 
 # --- Blocks ---
@@ -105,6 +112,7 @@ async def _save_blocks(settings: Settings) -> None:
 async def _save_pool(client: PrefectClient, settings: Settings) -> None:
     ours = {
         "preload": [*PRELOAD, *(["tasks.chat"] if settings.model_url else [])],
+        "recovery": RECOVERY,
         "working_dir": str(PROJECT),
         "env": run_environment(settings, os.environ),
     }

@@ -4,7 +4,7 @@ from prefect import task
 
 from refunds.ledger import requests
 from refunds.models import Case, RiskFeatures
-from tasks import books, shop, steps
+from tasks import books, rounds, shop, steps
 
 
 @task(
@@ -18,7 +18,7 @@ from tasks import books, shop, steps
 @steps.journaled
 async def load_risk(case: Case) -> RiskFeatures:
     """The customer's features, from the shop's history and from our own ledger."""
-    return read_risk(case)
+    return rounds.features_of(case) or read_risk(case)
 
 
 def read_risk(case: Case) -> RiskFeatures:
