@@ -219,20 +219,25 @@ def record_on(page: Page, ending: Ending, known: dict[str, Any] | None) -> tuple
 
 
 def reopen_refused(ledger: Ledger, refund_id: str) -> int:
+    """As `reopen`, in a transaction of its own."""
+    with ledger.page(refund_id) as page:
+        return reopen(page)
+
+
+def reopen(page: Page) -> int:
     """Let refused steps other than the payment be tried again; returns how many.
 
     A person asked for it after mending what the other system refused.
     """
     row = schema.effects.c
-    with ledger.page(refund_id) as page:
-        reopened = page.connection.execute(
-            schema.effects.update()
-            .where(row.refund_id == refund_id, row.state == "refused", row.step != PAYMENT_STEP)
-            .values(state="intended", updated_at=page.now)
-        ).rowcount
-        if reopened:
-            page.append("effects.reopened", {"count": reopened})
-        return int(reopened)
+    reopened = page.connection.execute(
+        schema.effects.update()
+        .where(row.refund_id == page.refund_id, row.state == "refused", row.step != PAYMENT_STEP)
+        .values(state="intended", updated_at=page.now)
+    ).rowcount
+    if reopened:
+        page.append("effects.reopened", {"count": reopened})
+    return int(reopened)
 
 
 def payment_came_back(ledger: Ledger, refund_id: str, detail: str) -> None:
