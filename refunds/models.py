@@ -189,8 +189,7 @@ class Case(Value):
     order: Order | None
     proposal: Proposal | None = None
     after_sales: tuple[AfterSale, ...] = ()
-    # What people added while it waited (`refunds update --evidence`).
-    evidence: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()  # what people added while it waited
     rivals: tuple[Rival, ...] = ()
 
     @property
@@ -358,14 +357,13 @@ class Seat(Value):
 
     `is_mine` says whether this run carries it on; if not, `outcome` says how the refund ended,
     or `held_by` which run has it. `given_up` says who gave the refund up and why, if anybody did.
-    `flow_version` is that of the day it was submitted: its course does not change under it.
     """
 
     is_mine: bool
     given_up: str | None = None
     outcome: Outcome | None = None
     held_by: str | None = None
-    flow_version: int = 1
+    flow_version: int = 1  # of its submission: a refund's course does not change under it
 
 
 class Answer(Value):

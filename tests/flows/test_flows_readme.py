@@ -60,7 +60,12 @@ async def python(world: World, *arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    try:
+        out, err = await process.communicate()
+    finally:
+        # A test that fails leaves nothing running.
+        if process.returncode is None:
+            process.kill()
     assert process.returncode == 0, err.decode()
     return out.decode()
 

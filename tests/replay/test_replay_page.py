@@ -1,5 +1,6 @@
 """The timeline's page: every event in its lane, where the code stood, and the way on."""
 
+import contextlib
 import re
 import threading
 import time
@@ -59,8 +60,9 @@ def address(service: None) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture
-def page(chromium_path: Path) -> Iterator[Page]:
+@contextlib.contextmanager
+def a_page(chromium_path: Path) -> Iterator[Page]:
+    """A page of a real browser; no other event loop may run in this thread meanwhile."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM)
         yield chromium.new_page(viewport={"width": 1280, "height": 1000})
@@ -80,28 +82,28 @@ def stuck(world: Rehearsal) -> RefundRequest:
 
 @pytest.mark.chromium
 def test_a_person_follows_a_failure_from_the_inbox_to_the_event_to_the_resume_button(
-    world: Rehearsal, address: str, page: Page
+    world: Rehearsal, address: str, chromium_path: Path
 ) -> None:
     request = stuck(world)
-    page.goto(f"{address}/inbox")
-    page.get_by_label("Name").fill("ops")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    page.get_by_role("link", name="Stuck").click()
-    page.get_by_role("link", name=request.refund_id).click()
-    page.locator(".picture .failure").first.click()
-    event = page.locator("li:target")
-    shown = event.inner_text()
+    with a_page(chromium_path) as page:
+        page.goto(f"{address}/inbox")
+        page.get_by_label("Name").fill("ops")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.get_by_role("link", name="Stuck").click()
+        page.get_by_role("link", name=request.refund_id).click()
+        page.locator(".picture .failure").first.click()
+        page.locator("li:target details[open]").wait_for()
+        shown = page.locator("li:target").inner_text()
+        page.keyboard.press("ArrowRight")
+        page.get_by_label("What was mended").fill("the coupon system takes it now")
+        page.get_by_role("button", name="Resume").click()
+        page.locator("summary", has_text="ops resumed it").wait_for()
     assert "issue_coupon failed: StepRefused" in shown
     assert "await coupons.issue_coupon(case)" in shown
-    assert f"{request.refund_id}:issue_coupon is" not in shown
     assert request.order_id in shown
-    page.keyboard.press("ArrowRight")
-    page.get_by_label("What was mended").fill("the coupon system took it by hand")
-    page.get_by_role("button", name="Resume").click()
-    page.wait_for_url(f"**/inbox/{request.refund_id}/timeline")
     told = [e.data for e in world.document(request).events if e.event == "refund.resumed"]
-    assert told == [{"person": "ops", "reason": "the coupon system took it by hand"}]
+    assert told == [{"person": "ops", "reason": "the coupon system takes it now"}]
     assert world.run(request) == "PAID"
 
 
