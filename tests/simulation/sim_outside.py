@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from refunds.errors import StepRefused, StepUnknown, SystemUnavailable
+from tasks.gateways.contract import GatewayEvent, GatewayRefund
 from tests.simulation.sim_tape import Tape
 
 # The gateway's own; the engine stops sending two hours earlier.
@@ -37,7 +38,7 @@ class Outside:
     # How often the world acted under each key.
     acts: dict[str, int] = field(default_factory=dict)
     made: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: list[GatewayEvent] = field(default_factory=list)
     fault_percent: int = 0
     down: set[str] = field(default_factory=set)
     _keys: dict[tuple[str, str], tuple[datetime, Any]] = field(default_factory=dict)
@@ -154,6 +155,22 @@ class Outside:
         return [refund for refund in self.refunds.values() if refund["status"] == "pending"]
 
     def _tell(self, refund: dict[str, Any]) -> None:
-        number = next(self._numbers)
-        data = {"object": {**refund, "metadata": dict(refund["metadata"])}}
-        self.events.append({"id": f"evt_{number}", "type": "refund.updated", "data": data})
+        refund_id = refund["metadata"]["refund_id"]
+        self.events.append(
+            GatewayEvent(
+                f"evt_{next(self._numbers)}", "refund.updated", refund["id"], refund_id=refund_id
+            )
+        )
+
+
+def in_our_words(refund: dict[str, Any]) -> GatewayRefund:
+    """One of the gateway's refunds as the engine's adapter reads it."""
+    return GatewayRefund(
+        id=refund["id"],
+        status=refund["status"],
+        amount=refund["amount"],
+        currency=refund["currency"].upper(),
+        charge=refund["charge"],
+        key=refund["metadata"]["key"],
+        refund_id=refund["metadata"]["refund_id"],
+    )

@@ -20,6 +20,7 @@ from refunds.ledger import requests, schema
 from refunds.models import RefundRequest
 from refunds.service import gateway_events
 from tasks import runs
+from tasks.gateways.contract import GatewayEvent
 from tests.simulation import sim_checks
 from tests.simulation.sim_actors import Actor, Process
 from tests.simulation.sim_outside import Outside
@@ -221,9 +222,8 @@ class Story:
             event = self.outside.events[self.tape.below(len(self.outside.events))]
             self._start("webhook", self._delivery(event))
 
-    async def _delivery(self, event: dict[str, Any]) -> None:
-        refund_id = await gateway_events.take(event)
-        if refund_id is not None:
+    async def _delivery(self, event: GatewayEvent) -> None:
+        for refund_id in await gateway_events.take(event):
             await runs.wake(refund_id)
 
     def _settle(self) -> None:
