@@ -235,21 +235,26 @@ def record_on(page: Page, ending: Ending, known: dict[str, Any] | None) -> tuple
 
 
 def reopen_refused(ledger: Ledger, refund_id: str) -> int:
+    """As `reopen`, in a transaction of its own."""
+    with ledger.page(refund_id) as page:
+        return reopen(page)
+
+
+def reopen(page: Page) -> int:
     """Let refused steps other than the payment be tried again; returns how many.
 
     A person asked for it after mending what the other system refused. It is a new attempt: under
     the old key the other system may repeat its old answer.
     """
     row = schema.effects.c
-    with ledger.page(refund_id) as page:
-        reopened = page.connection.execute(
-            schema.effects.update()
-            .where(row.refund_id == refund_id, row.state == "refused", row.step != PAYMENT_STEP)
-            .values(state="intended", attempt=schema.effects.c.attempt + 1, updated_at=page.now)
-        ).rowcount
-        if reopened:
-            page.append("effects.reopened", {"count": reopened})
-        return int(reopened)
+    reopened = page.connection.execute(
+        schema.effects.update()
+        .where(row.refund_id == page.refund_id, row.state == "refused", row.step != PAYMENT_STEP)
+        .values(state="intended", attempt=row.attempt + 1, updated_at=page.now)
+    ).rowcount
+    if reopened:
+        page.append("effects.reopened", {"count": reopened})
+    return int(reopened)
 
 
 def refuse_blocked(page: Page) -> None:

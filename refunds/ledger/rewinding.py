@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from refunds.errors import BadInput, CannotReset
-from refunds.ledger import approvals, charges, journal, questions, schema, waits
+from refunds.ledger import approvals, charges, effects, journal, questions, schema, waits
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.effects import PAYMENT_STEP
 from refunds.ledger.questions import Standing
@@ -82,6 +82,8 @@ def apply(
 ) -> Plan:
     """Do it: fence the old runner off, drop the results, free the money, ask anew.
 
+    As with a resume, what another system refused may be tried again; a payment never is.
+
     The refund then waits for a run to be launched. Raises as `plan`, and CannotReset.
     """
     with ledger.page(refund_id) as page:
@@ -94,6 +96,7 @@ def apply(
         )
         if found.frees_money:
             charges.book_released(page, charges.reservation_of(page))
+        effects.reopen(page)
         current = questions.read(page.connection, refund_id)
         if found.asks_again and current is not None:
             approvals.withdraw(page, current, f"reset to {to} by {person}")
@@ -159,7 +162,7 @@ def _against(
     told = _of(states, _TELLING)
     if told and to not in (*_TELLING, "write_audit"):
         yield f"how it ends is being told already ({', '.join(told)})"
-    promised = _of(states, _PROMISES)
+    promised = [key for key in _of(states, _PROMISES) if states[key] != "refused"]
     if promised and (_RESERVES in done_over or question is not None):
         yield (
             f"{', '.join(promised)} would stand if it were decided otherwise; "

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from refunds.errors import StepRefused, StepUnknown, SystemUnavailable
-from tasks.gateways.contract import GatewayEvent, GatewayRefund
 from tests.simulation.sim_tape import Tape
 
 # The gateway's own; the engine stops sending two hours earlier.
@@ -38,7 +37,7 @@ class Outside:
     # How often the world acted under each key.
     acts: dict[str, int] = field(default_factory=dict)
     made: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    events: list[GatewayEvent] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
     fault_percent: int = 0
     down: set[str] = field(default_factory=set)
     _keys: dict[tuple[str, str], tuple[datetime, Any]] = field(default_factory=dict)
@@ -155,22 +154,6 @@ class Outside:
         return [refund for refund in self.refunds.values() if refund["status"] == "pending"]
 
     def _tell(self, refund: dict[str, Any]) -> None:
-        refund_id = refund["metadata"]["refund_id"]
-        self.events.append(
-            GatewayEvent(
-                f"evt_{next(self._numbers)}", "refund.updated", refund["id"], refund_id=refund_id
-            )
-        )
-
-
-def in_our_words(refund: dict[str, Any]) -> GatewayRefund:
-    """One of the gateway's refunds as the engine's adapter reads it."""
-    return GatewayRefund(
-        id=refund["id"],
-        status=refund["status"],
-        amount=refund["amount"],
-        currency=refund["currency"].upper(),
-        charge=refund["charge"],
-        key=refund["metadata"]["key"],
-        refund_id=refund["metadata"]["refund_id"],
-    )
+        number = next(self._numbers)
+        data = {"object": {**refund, "metadata": dict(refund["metadata"])}}
+        self.events.append({"id": f"evt_{number}", "type": "refund.updated", "data": data})

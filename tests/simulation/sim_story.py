@@ -20,7 +20,7 @@ from refunds.ledger import requests, schema
 from refunds.models import RefundRequest
 from refunds.service import gateway_events
 from tasks import runs
-from tasks.gateways.contract import GatewayEvent
+from tasks.gateways import GatewayEvent, stripe
 from tests.simulation import sim_checks
 from tests.simulation.sim_actors import Actor, Process
 from tests.simulation.sim_outside import Outside
@@ -222,8 +222,11 @@ class Story:
             event = self.outside.events[self.tape.below(len(self.outside.events))]
             self._start("webhook", self._delivery(event))
 
-    async def _delivery(self, event: GatewayEvent) -> None:
-        for refund_id in await gateway_events.take(event):
+    async def _delivery(self, event: dict[str, Any]) -> None:
+        about = stripe._concerned(event["data"]["object"])
+        for refund_id in await gateway_events.take(
+            GatewayEvent(event["id"], event["type"], **about)
+        ):
             await runs.wake(refund_id)
 
     def _settle(self) -> None:
