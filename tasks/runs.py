@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed, Running, Scheduled
 
 from refunds.errors import SystemUnavailable
-from refunds.ledger import Page, batches, leases, requests, storage, waits
+from refunds.ledger import Ledger, Page, batches, leases, requests, storage, waits
 from refunds.models import RefundRequest
 from refunds.settings import settings
 from tasks import books, found_before
@@ -48,14 +48,17 @@ def prefect() -> PrefectClient:
     )
 
 
-async def launch(refund_id: str, *, again: bool = False) -> str:
+async def launch(
+    refund_id: str, *, again: bool = False, judged: dict[str, Any] | None = None
+) -> str:
     """Start the refund's run, or with `again` a further one that takes over; returns its id.
 
-    Asking twice starts one: the n-th run of a refund has one idempotency key.
+    Asking twice starts one: the n-th run of a refund has one idempotency key. `judged` is the row
+    by which the refund was found lost; if it has a run since, or a living lease, that one stays.
     """
     ledger = books.ledger()
     row = requests.read(ledger, refund_id)
-    if row["run_id"] is not None and not again:
+    if row["run_id"] is not None and (not again or _is_alive_since(judged, row, ledger)):
         return str(row["run_id"])
     number = row["run_number"] + 1
     request = RefundRequest.model_validate(row["request"])
@@ -77,6 +80,13 @@ async def launch(refund_id: str, *, again: bool = False) -> str:
     with ledger.page(refund_id) as page:
         storage.keep(page.connection, found, page.now)
         return _own(page, str(run.id), number, replaces=row["run_id"])
+
+
+def _is_alive_since(judged: dict[str, Any] | None, row: dict[str, Any], ledger: Ledger) -> bool:
+    """A list of lost refunds gets old while the first of them are started."""
+    if judged is None:
+        return False
+    return bool(row["run_number"] != judged["run_number"]) or leases.is_held(row, ledger)
 
 
 def idempotency_key(name: str, number: int) -> str:

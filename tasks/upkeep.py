@@ -70,7 +70,7 @@ async def relaunch_lost() -> int:
         if row["run_number"] >= _MOST_RUNS:
             _give_up(row["refund_id"])
             continue
-        await runs.launch(row["refund_id"], again=True)
+        await runs.launch(row["refund_id"], again=True, judged=row)
         relaunched += 1
     return relaunched
 

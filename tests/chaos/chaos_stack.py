@@ -52,6 +52,8 @@ class ChaosStack(Stack):
         super().__init__(home, port)
         self.ledger_url = ledger_url
         self.environment["REFUNDS_LEDGER_URL"] = ledger_url
+        # Each refund has a run of its own, that can be killed on its own.
+        self.environment["REFUNDS_BATCH_FROM"] = "1000"
         self.sandbox = httpx.Client(base_url=self.sandbox_url, timeout=20)
 
     @contextlib.contextmanager

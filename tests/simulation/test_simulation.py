@@ -14,7 +14,8 @@ from datetime import timedelta
 import pytest
 
 from refunds.errors import StepFailed
-from tasks import effect, upkeep
+from refunds.ledger import requests
+from tasks import effect, runs, upkeep
 from tests.simulation import sim_outside
 from tests.simulation.sim_checks import Violated
 from tests.simulation.sim_story import Story
@@ -86,6 +87,17 @@ def test_a_story_is_the_same_whenever_its_tape_is_played(wired: Wiring) -> None:
     again.tell(_LENGTH)
     assert again.steps == first.steps
     assert again.outside.acts == first.outside.acts
+
+
+def test_a_refund_that_was_started_since_it_was_found_lost_keeps_its_run(wired: Wiring) -> None:
+    story = Story(wired, Tape())
+    story._submit(0, ("return", "#W1", "i1", 10_000, 0))
+    found_lost = requests.read(wired.ledger(), "rf_0")
+    for judged in (None, found_lost):
+        story._start("launch", runs.launch("rf_0", again=True, judged=judged))
+        story._finish_all()
+    assert requests.read(wired.ledger(), "rf_0")["run_number"] == 1
+    assert len(story.prefect.runs) == 1
 
 
 # --- A simulation that finds nothing proves nothing ---
