@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup run test check golden format lock clean
+.PHONY: help setup run test check golden format lock clean chaos
 
 help:
 	@echo "make setup   build .venv with the locked dependencies"
@@ -25,6 +25,7 @@ help:
 	@echo "make test    run the tests; says what it left out for lack of a service"
 	@echo "make check   format, lint, types, import contracts and tests: what CI asks"
 	@echo "make golden  write the histories that a change of the flow is held against"
+	@echo "make chaos   kill everything at every boundary; SEED=n replays; writes docs/reliability.md"
 	@echo "make format  put the code into form and mend what the linter can"
 	@echo "make lock    pin the dependencies of pyproject.toml anew"
 	@echo "make clean   remove .venv and caches; .refunds, with the ledger in it, stays"
@@ -64,6 +65,10 @@ check: setup
 # Only after the flow's version was raised: the histories of earlier versions stay as they are.
 golden: setup
 	@$(BIN)/pytest -q tests/replay/write_golden.py
+
+# The seed decides the order of the cells; without one a fresh one is taken, and printed.
+chaos: setup
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 format: setup
 	$(BIN)/ruff format .

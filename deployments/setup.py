@@ -5,6 +5,7 @@
 
 import asyncio
 import importlib
+import math
 import os
 import sys
 import time
@@ -32,12 +33,23 @@ from prefect_sqlalchemy import SqlAlchemyConnector
 from deployments.stack_environment import PROJECT, run_environment
 from deployments.warm_worker_type import WarmProcessWorker
 from refunds.errors import RefundError
-from refunds.names import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, UPKEEP_QUEUE, WORK_POOL
+from refunds.names import (
+    LEDGER_BLOCK,
+    RESULTS_BLOCK,
+    SHOP_BLOCK,
+    UPKEEP_QUEUE,
+    WORK_POOL,
+    limit_name,
+    rate_name,
+)
 from refunds.settings import Settings, settings
 
 # Every module with a flow: its import is what a forked run does not have to pay for. And
 # the results' storage: Prefect finds a block's class only once it is imported.
 PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.batch", "flows.nightly", "flows.sweep"]
+
+# What a worker calls to start again what a dead one left, without waiting for a sweep.
+RECOVERY = "tasks.upkeep:recover"
 
 # A server that migrates a large database on a loaded machine.
 _API_WAIT_SECONDS = 180.0
@@ -62,14 +74,19 @@ async def set_up(settings: Settings) -> None:
         await _save_blocks(settings)
         async with get_client() as client:
             await _save_pool(client, settings)
+            await _save_limits(client, settings)
             for entry in _entries():
                 await _save_deployment(client, entry)
 
 
 def _migrate(settings: Settings) -> None:
-    from refunds.ledger import migrate
+    """Bring the ledger to this version; refuse a version that cannot carry what waits in it."""
+    from deployments import carried
+    from refunds.ledger import migrate, open_ledger
 
     migrate(settings.ledger_database_url)
+    if broken := carried.broken(open_ledger(settings.ledger_database_url)):
+        raise SetUpFailed(carried.told(broken))
 
 
 # --- Blocks ---
@@ -95,6 +112,7 @@ async def _save_blocks(settings: Settings) -> None:
 async def _save_pool(client: PrefectClient, settings: Settings) -> None:
     ours = {
         "preload": [*PRELOAD, *(["tasks.chat"] if settings.model_url else [])],
+        "recovery": RECOVERY,
         "working_dir": str(PROJECT),
         "env": run_environment(settings, os.environ),
     }
@@ -124,6 +142,21 @@ def _template(kind: str, present: dict[str, Any], ours: dict[str, Any]) -> dict[
         elif "default" in theirs.get(name, {}):
             variable["default"] = theirs[name]["default"]
     return template
+
+
+# --- Limits ---
+
+
+async def _save_limits(client: PrefectClient, settings: Settings) -> None:
+    """What all processes together may send to a system; the settings have the last word."""
+    for system, limit in settings.limits.items():
+        if limit.at_once is not None:
+            name = limit_name(system)
+            await client.upsert_global_concurrency_limit_by_name(name, limit.at_once)
+        if limit.per_second is not None:
+            await client.upsert_global_concurrency_limit_by_name(
+                rate_name(system), math.ceil(limit.per_second), limit.per_second
+            )
 
 
 # --- Deployments ---

@@ -68,14 +68,19 @@ def run_environment(settings: Settings, given: Mapping[str, str]) -> dict[str, s
         name = f"REFUNDS_{system.upper()}_URL"
         if name in given and "@" not in given[name]:
             environment[name] = given[name]
+    adapters = [f"REFUNDS_{system.upper()}_ADAPTER" for system in SYSTEMS]
+    as_given = [name for name in (*adapters, "REFUNDS_LIMITS") if name in given]
+    environment |= {name: given[name] for name in as_given}
+    for name in ("policy", "systems_mapping", "shop_mapping"):
+        path: Path | None = getattr(settings, name)
+        if path is not None:
+            environment[f"REFUNDS_{name.upper()}"] = str(path.expanduser().absolute())
     if settings.model_name:
         environment["REFUNDS_MODEL_NAME"] = settings.model_name
     # Names of Prefect blocks, which hold the secrets.
-    for name in ("GATEWAY_KEY_BLOCK", "WEBHOOK_SECRET_BLOCK", "MODEL_KEY_BLOCK"):
-        if block_name := getattr(settings, name.lower()):
-            environment[f"REFUNDS_{name}"] = block_name
-    if settings.policy is not None:
-        environment["REFUNDS_POLICY"] = str(settings.policy.expanduser().absolute())
+    for name in Settings.model_fields:
+        if name.endswith("_block") and (block_name := getattr(settings, name)):
+            environment[f"REFUNDS_{name.upper()}"] = block_name
     if settings.public_url:
         environment["REFUNDS_PUBLIC_URL"] = settings.public_url
     # Results go where every worker finds them.

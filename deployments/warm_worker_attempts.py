@@ -111,6 +111,8 @@ class Attempts:
                     tasks.start_soon(self.cancel, flow_run_id)
                 await attempt.child.exited.wait()
             await self._endings.conclude(attempt)
+            if attempt.child.exit_code != 0:
+                self._worker.relaunching.soon()
         finally:
             self._cancelled_early.discard(flow_run_id)
             del self._working[flow_run_id]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from prefect.client.schemas.objects import FlowRun, State
@@ -99,17 +99,24 @@ class Launcher:
         Raises:
             TemplateBrokenError: with the traceback of the import that failed.
         """
-        configuration: WarmJobConfiguration
-        configuration = await WarmJobConfiguration.from_template_and_values(
-            base_job_template=self._worker.work_pool.base_job_template,
-            values={},
-            client=self._worker.client,
-        )
+        configuration = await self._defaults()
         configuration.env = {
             **WarmJobConfiguration._base_environment(),
             **configuration.env,
         }
         await self._templates.get(configuration.order())
+
+    async def recovery(self) -> str:
+        """The pool's function that starts lost runs again, `module:name`; empty for none."""
+        return (await self._defaults()).recovery
+
+    async def _defaults(self) -> WarmJobConfiguration:
+        found = await WarmJobConfiguration.from_template_and_values(
+            base_job_template=self._worker.work_pool.base_job_template,
+            values={},
+            client=self._worker.client,
+        )
+        return cast("WarmJobConfiguration", found)
 
     def _job(
         self,

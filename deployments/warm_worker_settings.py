@@ -19,3 +19,7 @@ class WarmWorkerSettings(BaseSettings):
     # How often to look for what events and reports have missed. As often as Prefect's
     # heartbeat; events make the usual case immediate.
     recovery_seconds: float = Field(default=30.0, gt=0)
+
+    # How often to look for refunds that nobody carries on: with the 45 s of a lease, a dead
+    # host's are taken over within a minute. It is one query while nothing is lost.
+    relaunch_seconds: float = Field(default=5.0, gt=0)

@@ -29,6 +29,7 @@ from deployments.warm_worker_job import (
     WarmJobVariables,
     WarmWorkerResult,
 )
+from deployments.warm_worker_relaunch import Relaunching
 from deployments.warm_worker_settings import WarmWorkerSettings
 
 # At the end of a drain: with the server away the next worker's recovery reports
@@ -61,6 +62,7 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
         self._recovery_due = asyncio.Event()
         self._synced = asyncio.Event()
         self._polling = asyncio.Lock()
+        self.relaunching = Relaunching(self.settings.relaunch_seconds)
         self._next_due: asyncio.TimerHandle | None = None
         self._draining = False
         # Runs that become due between two polls are started by a timer, not late: look
@@ -87,6 +89,7 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
                 self._poll_when_woken(),
                 self._listen_when_synced(),
                 self._recover_at_intervals(),
+                self._relaunch_when_synced(),
             )
         ]
 
@@ -234,6 +237,11 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
                 self.logger.exception("Looking for lost runs failed; trying again.")
             with anyio.move_on_after(pause_seconds):
                 await self._recovery_due.wait()
+
+    async def _relaunch_when_synced(self) -> None:
+        await self._synced.wait()
+        target = await self._attempts.launcher.recovery()
+        await self.relaunching.at_intervals(target, self.logger)
 
     async def _recover(self) -> bool:
         """Take care of lost runs; whether some are too young to be judged."""

@@ -24,9 +24,12 @@ RefundError
 └── StepFailed                a call to another system
     ├── StepRefused           final: do not send it again
     │   └── PaymentDeclined   final: compensate and conclude
+    ├── StepBlocked           it did nothing: mend the cause, then it is a new attempt
     └── StepRetryable         send again under the same key
         ├── SystemUnavailable it did nothing
-        │   └── GatewayUnavailable
+        │   ├── GatewayUnavailable
+        │   ├── SystemBusy    it was sent too much: come again at its word
+        │   └── SystemAway    others found it away: wait, without sending
         └── StepUnknown       it may have acted: ask before sending again
             └── PaymentUnknown
 
@@ -180,12 +183,29 @@ class PaymentDeclined(StepRefused):
     """The gateway said no for good."""
 
 
+class StepBlocked(StepFailed):
+    """It did nothing and would answer so again: after somebody's help it is a new attempt."""
+
+
 class StepRetryable(StepFailed):
     """Sending again under the same key is the right thing."""
 
 
 class SystemUnavailable(StepRetryable):
     """The system certainly did nothing."""
+
+
+class SystemBusy(SystemUnavailable):
+    """It was sent too much; `retry_after_seconds` is when it wants to be asked again."""
+
+    def __init__(self, system: str, detail: str, retry_after_seconds: float) -> None:
+        super().__init__(system, detail)
+        self.args = (system, detail, retry_after_seconds)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SystemAway(SystemUnavailable):
+    """Other refunds found it away; nothing was sent."""
 
 
 class GatewayUnavailable(SystemUnavailable):

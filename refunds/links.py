@@ -4,15 +4,12 @@ A link shows the way and who was told; it signs nobody in, and looking at it dec
 ledger lets each lead to one decision (refunds/ledger/spent_links.py).
 """
 
-import os
-import secrets
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
 
 from itsdangerous import BadData, URLSafeSerializer
 from pydantic import ValidationError
 
+from refunds import home_secrets
 from refunds.digests import digest
 from refunds.errors import LinkRefused
 from refunds.settings import settings
@@ -68,23 +65,6 @@ def _serializer() -> URLSafeSerializer:
     """Signs with the newest secret and still reads what the older ones signed."""
     given = settings().link_secret.get_secret_value()
     keys = [key.strip() for key in given.split(",") if key.strip()]
-    return URLSafeSerializer(keys[::-1] or [_embedded_secret(settings().home_dir)], salt=_SALT)
-
-
-@lru_cache(maxsize=4)
-def _embedded_secret(home: Path) -> str:
-    """The embedded stack's own secret: made once, read by each of its processes."""
-    path = home / "link.key"
-    home.mkdir(parents=True, exist_ok=True)
-    mine = path.with_name(f"link.key.{os.getpid()}.{secrets.token_hex(4)}")
-    if not path.exists():
-        mine.touch(mode=0o600, exist_ok=False)
-        mine.write_text(secrets.token_hex(32))
-        try:
-            # Whole or not at all, and the first process wins.
-            os.link(mine, path)
-        except FileExistsError:
-            pass
-        finally:
-            mine.unlink()
-    return path.read_text().strip()
+    return URLSafeSerializer(
+        keys[::-1] or [home_secrets.keep(settings().home_dir / "link.key")], salt=_SALT
+    )

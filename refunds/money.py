@@ -33,6 +33,11 @@ def digits(currency: str) -> int:
     return _ISO_DIGITS.get(currency, get_currency_precision(currency))
 
 
+def decimal_text(amount_minor: int, currency: str) -> str:
+    """The amount in whole units as machines write it: `decimal_text(500, "USD") == "5.00"`."""
+    return str(Decimal(amount_minor).scaleb(-digits(currency)))
+
+
 def show(amount_minor: int, currency: str) -> str:
     """The amount as people write it: `show(123456, "USD") == "$1,234.56"`."""
     places = digits(currency)

@@ -7,3 +7,13 @@ WORK_POOL = "refunds"
 
 # The sweep's own queue: it goes before any number of waiting refunds.
 UPKEEP_QUEUE = "upkeep"
+
+
+def limit_name(system: str) -> str:
+    """Prefect's global concurrency limit on calls to a system at once."""
+    return f"refunds-{system}"
+
+
+def rate_name(system: str) -> str:
+    """Prefect's global concurrency limit on calls to a system a second."""
+    return f"refunds-{system}-a-second"

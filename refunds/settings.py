@@ -9,7 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refunds import home_secrets
@@ -18,6 +26,17 @@ from refunds.values import Name
 
 # What `REFUNDS_PREFECT_AUTH` says where nobody is to be asked for a password.
 _OPEN = "off"
+
+SYSTEMS = ("gateway", "crm", "coupons", "logistics", "notices")
+
+
+class Limit(BaseModel):
+    """How much one system is sent, by all processes together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at_once: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    per_second: Annotated[float, Field(gt=0, le=10_000)] | None = None
 
 
 class Settings(BaseSettings):
@@ -51,6 +70,18 @@ class Settings(BaseSettings):
     # Empty: the rules alone decide. "sandbox" is the sandbox's stand-in for a model.
     model_url: str = ""
 
+    # What speaks behind each address; docs/connect.md says what each adapter needs.
+    gateway_adapter: Literal["stripe", "paypal"] = "stripe"
+    crm_adapter: Literal["plain", "zendesk", "hubspot", "webhook"] = "plain"
+    coupons_adapter: Literal["plain", "mapped"] = "plain"
+    logistics_adapter: Literal["plain", "mapped"] = "plain"
+    notices_adapter: Literal["plain", "apprise"] = "plain"
+    # The file for adapters that are mapped, and the one for the shop's own tables.
+    systems_mapping: Path | None = None
+    shop_mapping: Path | None = None
+    # Such as {"gateway": {"at_once": 20, "per_second": 80}}.
+    limits: dict[str, Limit] = Field(default_factory=dict)
+
     gateway_key: SecretStr = SecretStr("sk_test_sandbox")
     # Several, separated by commas, while one replaces another: any of them is taken.
     webhook_secret: SecretStr = SecretStr("whsec_sandbox")
@@ -68,6 +99,23 @@ class Settings(BaseSettings):
     # Signs the links in cards: the newest first, then those whose links are still on their way.
     # Empty is a secret that the embedded stack makes for itself.
     link_secret: SecretStr = SecretStr("")
+    # What lets us in: a bearer token, for Zendesk `user/token:token`, for a webhook what signs it.
+    crm_key: SecretStr = SecretStr("")
+    coupons_key: SecretStr = SecretStr("")
+    logistics_key: SecretStr = SecretStr("")
+    crm_key_block: str = ""
+    coupons_key_block: str = ""
+    logistics_key_block: str = ""
+    # An Apprise address for each audience: customer, service, approver, operations.
+    notices_channels: dict[str, SecretStr] = Field(default_factory=dict)
+
+    @field_validator("limits")
+    @classmethod
+    def _systems_are_ours(cls, limits: dict[str, Limit]) -> dict[str, Limit]:
+        for system in limits:
+            if system not in SYSTEMS:
+                raise ValueError(f"{system!r} is no system; there are {', '.join(SYSTEMS)}")
+        return limits
 
     # Where people reach the service and the Prefect UI; they appear as links in cards.
     public_url: str = ""

@@ -14,10 +14,7 @@ from refunds.ledger.questions import Standing
 from refunds.ledger.updates import Update
 from refunds.models import RefundRequest, State
 from refunds.verify import bundles
-from tasks import books, cards, orders, payments, runs
-
-# What the gateway has and will not pay.
-_NOT_PAID = ("failed", "canceled")
+from tasks import books, cards, gateways, orders, runs
 
 Told = dict[str, Any]
 
@@ -161,8 +158,7 @@ async def _at_gateway(request: RefundRequest) -> str | None:
     """What the gateway has of this refund that was or may be paid, in words."""
     case = await asyncio.to_thread(orders.read_case, request, 1)
     for charge in case.order.charges if case.order else ():
-        async for refund in payments.listed(charge.charge_id):
-            is_ours = (refund.get("metadata") or {}).get("refund_id") == request.refund_id
-            if is_ours and refund.get("status") not in _NOT_PAID:
-                return f"{refund.get('id')} ({refund.get('status')})"
+        async for refund in gateways.gateway().listed(charge.charge_id):
+            if refund["refund_id"] == request.refund_id and refund["status"] != "failed":
+                return f"{refund['id']} ({refund['status']})"
     return None

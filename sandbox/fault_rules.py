@@ -123,7 +123,7 @@ class Decline(Rule):
     phase: ClassVar[Phase] = "act"
     kind: Literal["decline"]
     status: Literal[400, 402] = 400
-    code: Line = "charge_disputed"
+    code: Line = "card_declined"
     message: Line = "The refund was declined."
 
 

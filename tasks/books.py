@@ -1,5 +1,6 @@
 """What every task stands on: the ledger, the shop's database, the policy, this run's fences."""
 
+import threading
 from functools import lru_cache
 
 import sqlalchemy as sa
@@ -14,6 +15,9 @@ from refunds.names import LEDGER_BLOCK, SHOP_BLOCK
 from refunds.policy_file import Policy
 from refunds.settings import settings
 
+# Set in a process that has Prefect's address and no other, though it runs no flow.
+_by_blocks = threading.Event()
+
 # The fencing number this process holds for each refund it runs.
 _fences: dict[str, int] = {}
 
@@ -24,7 +28,7 @@ _known: dict[str, set[str]] = {}
 @lru_cache(maxsize=4)
 def _engine(block_name: str, database_url: str) -> sa.Engine:
     """A worker reads the connector block, so that it needs no address but Prefect's."""
-    if FlowRunContext.get() is None:
+    if FlowRunContext.get() is None and not _by_blocks.is_set():
         block = connector(database_url)
     else:
         block = SqlAlchemyConnector.load(block_name, _sync=True)
@@ -34,6 +38,11 @@ def _engine(block_name: str, database_url: str) -> sa.Engine:
 def ledger() -> Ledger:
     """The ledger: by its connector block inside a flow run, by the settings elsewhere."""
     return Ledger(_engine(LEDGER_BLOCK, settings().ledger_database_url))
+
+
+def read_blocks() -> None:
+    """From here on this process finds its databases by their blocks, as a flow run does."""
+    _by_blocks.set()
 
 
 def shop() -> sa.Engine:

@@ -7,6 +7,7 @@ from refunds.models import Case, Receipt
 from tasks import steps
 from tasks.effect import Action, found, perform
 from tasks.json_systems import creation, receipt, receipt_of, undoing
+from tasks.systems.contract import Undoing
 
 
 @task(
@@ -67,5 +68,5 @@ def coupon(case: Case) -> Action:
 
 def voiding(case: Case, coupon: Receipt) -> Action:
     """The end of a coupon."""
-    path = f"/v1/coupons/{coupon.reference}/void"
-    return undoing(case.refund_id, "void_coupon", "coupons", path, "void")
+    what = (case.refund_id, "void_coupon", "coupons", "coupons", coupon.reference)
+    return undoing(Undoing(*what, verb="void", done="void"))

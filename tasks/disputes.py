@@ -4,8 +4,7 @@ import asyncio
 
 from refunds.errors import StepRefused
 from refunds.ledger import charges
-from refunds.settings import settings
-from tasks import books, http
+from tasks import books, gateways
 
 
 async def look(charge_id: str) -> bool:
@@ -14,12 +13,10 @@ async def look(charge_id: str) -> bool:
     A gateway that knows no such charge says so again when it is asked to pay. Raises
     SystemUnavailable or StepUnknown when it cannot be asked.
     """
-    bearer = {"Authorization": f"Bearer {settings().gateway_key.get_secret_value()}"}
     try:
-        charge = await http.call("gateway", "GET", f"/v1/charges/{charge_id}", headers=bearer)
+        is_disputed = await gateways.gateway().is_disputed(charge_id)
     except StepRefused:
         return False
-    is_disputed = charge.get("disputed") is True
     await asyncio.to_thread(
         charges.note_dispute, books.ledger(), charge_id, is_disputed=is_disputed
     )

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from refunds.errors import StepRefused, StepUnknown, SystemUnavailable
+from refunds.errors import StepBlocked, StepRefused, StepUnknown, SystemUnavailable
 from refunds.ledger import effects
-from tasks import books
+from tasks import books, outages
 
 Send = Callable[[str], Awaitable[dict[str, Any]]]
 Ask = Callable[[str], Awaitable[dict[str, Any] | None]]
@@ -23,13 +23,18 @@ def done(_response: dict[str, Any]) -> str:
     return "succeeded"
 
 
+async def cannot_ask(_key: str) -> dict[str, Any] | None:
+    """Nobody can be asked: it is sent again, and the receiver tells it by its key."""
+    return None
+
+
 @dataclass(frozen=True)
 class Action:
     """One effect on one system, before it is done.
 
-    `send(key)` acts, `ask(key)` looks for what an earlier send did, `judge(response)` names the
-    effect's state (succeeded, pending, refused). `attempt` tells a business attempt that is a new
-    one from the first.
+    `send(wire_key)` acts; the other system acts once under that key. `ask(key)` looks for what an
+    earlier send did, by our own reference. `judge(response)` names the effect's state (succeeded,
+    pending, refused). `attempt` tells a business attempt that is a new one from the first.
     """
 
     refund_id: str
@@ -50,8 +55,14 @@ class Action:
 async def perform(action: Action) -> effects.Effect:
     """Do a step once, however often it is called; returns the effect with its response.
 
-    Raises what `send` raises; a refusal is final and is raised again on every later call.
+    Raises what `send` raises, or SystemAway; a refusal is final and is raised again on every later
+    call.
     """
+    async with outages.watched(action.system, action.refund_id, action.key):
+        return await _performed(action)
+
+
+async def _performed(action: Action) -> effects.Effect:
     refund_id, key = action.refund_id, action.key
     fence = books.fence(refund_id)
     known = await asyncio.to_thread(
@@ -72,15 +83,18 @@ async def perform(action: Action) -> effects.Effect:
         found = await _asked(action.ask, key)
         if found is not None:
             return await _record(refund_id, key, action.judge(found), response=found)
-        await asyncio.to_thread(effects.send_again, books.ledger(), refund_id, key, fence)
+        known = await asyncio.to_thread(effects.send_again, books.ledger(), refund_id, key, fence)
     try:
-        response = await action.send(key)
+        response = await action.send(known.wire_key)
     except SystemUnavailable as error:
         # This send did nothing; what an earlier one did stays as unknown as it was.
         await _record(refund_id, key, known.state, detail=str(error))
         raise
     except StepUnknown as error:
         await _record(refund_id, key, "unknown", detail=str(error))
+        raise
+    except StepBlocked as error:
+        await _record(refund_id, key, "blocked", detail=error.detail)
         raise
     except StepRefused as error:
         await _record(refund_id, key, "refused", detail=error.detail)
@@ -98,6 +112,8 @@ async def found(action: Action) -> effects.Effect | None:
         return None
     if known.is_final:
         return known
+    if action.ask is cannot_ask:
+        raise StepUnknown(action.system, "it may have acted, and cannot be asked")
     answer = await _asked(action.ask, action.key)
     if answer is None:
         return None

@@ -7,6 +7,7 @@ from refunds.models import Case, Kind, Receipt
 from tasks import steps
 from tasks.effect import Action, found, perform
 from tasks.json_systems import creation, receipt, receipt_of, undoing
+from tasks.systems.contract import Undoing
 
 
 @task(
@@ -100,11 +101,11 @@ def return_label(case: Case) -> Action:
 
 def releasing(case: Case, hold: Receipt) -> Action:
     """The end of a hold."""
-    path = f"/v1/holds/{hold.reference}/release"
-    return undoing(case.refund_id, "release_shipment", "logistics", path, "released")
+    what = (case.refund_id, "release_shipment", "logistics", "holds", hold.reference)
+    return undoing(Undoing(*what, verb="release", done="released"))
 
 
 def cancelling(case: Case, label: Receipt) -> Action:
     """The end of a return label."""
-    path = f"/v1/labels/{label.reference}/cancel"
-    return undoing(case.refund_id, "cancel_return_label", "logistics", path, "cancelled")
+    what = (case.refund_id, "cancel_return_label", "logistics", "labels", label.reference)
+    return undoing(Undoing(*what, verb="cancel", done="cancelled"))

@@ -16,7 +16,7 @@ from refunds.ledger import effects
 from refunds.models import Advice, Case, NoOpinion, Opinion, RiskFeatures, Usage, Verdict
 from refunds.policy_file import ModelRule, Policy
 from refunds.settings import settings
-from tasks import books, secrets, steps
+from tasks import books, rounds, secrets, steps
 from tasks.effect import Action, perform
 
 _MILLION = 1_000_000
@@ -37,7 +37,8 @@ _gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] 
 @steps.journaled
 async def ask_opinion(case: Case, risk: RiskFeatures) -> Advice:
     """The opinion on a case; None when nobody was asked, NoOpinion when nobody answered."""
-    return await opinion_of(case, risk)
+    known = rounds.assessment_of(case)
+    return await opinion_of(case, risk) if known is None else known.opinion
 
 
 async def opinion_of(case: Case, risk: RiskFeatures) -> Advice:

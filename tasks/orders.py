@@ -1,33 +1,14 @@
-"""The shop's database: the order and its after-sale records, read with plain SQL."""
+"""The shop: the order and its after-sale records."""
 
 from typing import Any
 
-import sqlalchemy as sa
 from prefect import task
+from pydantic import ValidationError
 
-from refunds.errors import SystemUnavailable
+from refunds.errors import NeedsAttention
 from refunds.ledger import charges, requests, updates
 from refunds.models import AfterSale, Case, Charge, Item, Order, RefundRequest
-from tasks import books, steps
-
-_ORDER = sa.text(
-    "SELECT order_id, customer_id, status, currency FROM orders WHERE order_id = :order_id"
-)
-_ITEMS = sa.text(
-    "SELECT item_id, name, price_minor FROM order_items WHERE order_id = :order_id ORDER BY line_no"
-)
-_PAYMENTS = sa.text(
-    "SELECT type, amount_minor, payment_method_id, charge_id FROM payments "
-    "WHERE order_id = :order_id ORDER BY line_no"
-)
-_METHODS = sa.text(
-    "SELECT payment_method_id, source FROM payment_methods WHERE customer_id = :customer_id "
-    "ORDER BY payment_method_id"
-)
-_AFTER_SALES = sa.text(
-    "SELECT record_id, kind, status, amount_minor, note FROM after_sales "
-    "WHERE order_id = :order_id ORDER BY record_id"
-)
+from tasks import books, rounds, shop, steps
 
 
 @task(
@@ -41,7 +22,7 @@ _AFTER_SALES = sa.text(
 @steps.journaled
 async def load_order(request: RefundRequest, round_number: int) -> Case:
     """The order with its charges as the ledger knows them, and who else asks for it."""
-    return read_case(request, round_number)
+    return rounds.case_of(request, round_number) or read_case(request, round_number)
 
 
 @task(
@@ -55,6 +36,9 @@ async def load_order(request: RefundRequest, round_number: int) -> Case:
 @steps.journaled
 async def load_after_sale(case: Case) -> Case:
     """The case with the earlier after-sale records of its order."""
+    known = rounds.case_of(case.request, case.round)
+    if known is not None:
+        return known
     return with_after_sales(case)
 
 
@@ -64,31 +48,40 @@ def read_case(request: RefundRequest, round_number: int) -> Case:
     Raises SystemUnavailable when the shop cannot be asked.
     """
     request, proposal = requests.in_force(books.ledger(), request)
-    rows = {
-        name: _rows(query, order_id=request.order_id)
-        for name, query in (("order", _ORDER), ("items", _ITEMS), ("payments", _PAYMENTS))
-    }
-    if not rows["order"]:
+    found, order_id = shop.Shop([request.order_id]), request.order_id
+    order = found.orders.get(order_id)
+    if order is None:
         return Case(request=request, round=round_number, order=None, proposal=proposal)
-    order = rows["order"][0]
-    methods = _rows(_METHODS, customer_id=order["customer_id"])
+    captured = _charges(found.payments.get(order_id, []), order["currency"])
     return Case(
         request=request,
         round=round_number,
-        order=Order(
-            **order,
-            items=tuple(Item(**item) for item in rows["items"]),
-            charges=_charges(rows["payments"], order["currency"]),
-            payment_methods={row["payment_method_id"]: row["source"] for row in methods},
-        ),
+        order=fitting(found, order_id, captured),
         proposal=proposal,
         rivals=requests.rivals(books.ledger(), request),
     )
 
 
+def fitting(found: shop.Shop, order_id: str, captured: tuple[Charge, ...]) -> Order:
+    """The order with its charges. Raises NeedsAttention for what is no order of ours."""
+    order = found.orders[order_id]
+    methods = found.methods.get(order["customer_id"], [])
+    try:
+        return Order(
+            **order,
+            items=tuple(Item(**item) for item in found.items.get(order_id, [])),
+            charges=captured,
+            payment_methods={row["payment_method_id"]: row["source"] for row in methods},
+        )
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise NeedsAttention(f"the shop's order {order_id} does not fit: {wrong}") from error
+
+
 def with_after_sales(case: Case) -> Case:
     """The case with its order's after-sale records, and what people added, as they are now."""
-    rows = _rows(_AFTER_SALES, order_id=case.request.order_id)
+    order_id = case.request.order_id
+    rows = shop.Shop([order_id]).after_sales.get(order_id, [])
     earlier = tuple(AfterSale(**row) for row in rows)
     added = updates.evidence_of(books.ledger(), case.refund_id)
     return case.model_copy(update={"after_sales": earlier, "evidence": added})
@@ -96,15 +89,7 @@ def with_after_sales(case: Case) -> Case:
 
 def known_orders(order_ids: list[str]) -> dict[str, str]:
     """The currency of each of these orders that the shop knows, by order id."""
-    query = sa.text("SELECT order_id, currency FROM orders WHERE order_id IN :ids").bindparams(
-        sa.bindparam("ids", expanding=True)
-    )
-    found: dict[str, str] = {}
-    # SQLite's oldest limit on parameters is 999.
-    for start in range(0, len(order_ids), 900):
-        rows = _rows(query, ids=order_ids[start : start + 900])
-        found.update({row["order_id"]: row["currency"] for row in rows})
-    return found
+    return shop.known_orders(order_ids)
 
 
 def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...]:
@@ -134,11 +119,3 @@ def _charges(payments: list[dict[str, Any]], currency: str) -> tuple[Charge, ...
         for line in payments
         if line["type"] == "payment"
     )
-
-
-def _rows(query: sa.TextClause, **parameters: Any) -> list[dict[str, Any]]:
-    try:
-        with books.shop().connect().execution_options(reads_only=True) as connection:
-            return [dict(row) for row in connection.execute(query, parameters).mappings()]
-    except sa.exc.OperationalError as error:
-        raise SystemUnavailable("shop", f"its database cannot be read ({error.orig})") from error

@@ -1,8 +1,7 @@
-"""The payment gateway, in Stripe's refund API. Money is never sent again before asking."""
+"""The payment gateway, whichever it is. Money is never sent again before asking."""
 
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -11,28 +10,19 @@ from refunds.errors import (
     GatewayUnavailable,
     NeedsAttention,
     PaymentUnknown,
+    StepBlocked,
     StepRefused,
     StepUnknown,
+    SystemAway,
     SystemUnavailable,
 )
 from refunds.ledger import effects
 from refunds.ledger.effects import PAYMENT_STEP, Effect, key_of
 from refunds.models import Case, Payment, PaymentStatus, RefundRequest, Standstill
-from tasks import books, http, secrets, steps
+from tasks import books, gateways, steps
 from tasks.effect import Action, perform
+from tasks.gateways import GatewayRefund, PaymentOrder
 from tasks.records import begin_wait, hand_to_a_person
-
-# The gateway's word for a refund's state, in ours.
-_STATES = {
-    "succeeded": "succeeded",
-    "pending": "pending",
-    "requires_action": "pending",
-    "failed": "refused",
-    "canceled": "refused",
-}
-
-# The gateway's largest page.
-_PAGE = 100
 
 
 @task(
@@ -49,7 +39,8 @@ async def issue_refund(case: Case) -> Payment:
     """Pay, once. Returns what the gateway says: succeeded, pending or failed for good.
 
     Raises GatewayUnavailable (certainly not paid), PaymentUnknown (perhaps paid), or
-    NeedsAttention when it may be paid and asking again under the same key is no longer safe.
+    NeedsAttention when it may be paid and asking again under the same key is no longer safe, or
+    when the gateway will not pay before somebody helps (an open dispute, too little balance).
     """
     try:
         effect = await perform(payment(case))
@@ -59,8 +50,14 @@ async def issue_refund(case: Case) -> Payment:
         if known is None or known.state != "refused":
             raise
         return payment_of(known, case.request)
+    except StepBlocked as error:
+        raise NeedsAttention(
+            f"not paid, {error}; settle that with the gateway, then `refunds resume` tries anew"
+        ) from error
     except StepUnknown as error:
         raise PaymentUnknown(error.system, error.detail) from error
+    except SystemAway:
+        raise
     except SystemUnavailable as error:
         raise GatewayUnavailable(error.system, error.detail) from error
     return payment_of(effect, case.request)
@@ -88,52 +85,38 @@ async def await_settlement(case: Case) -> Payment | Standstill:
 
 
 def payment(case: Case) -> Action:
-    """The payment of a refund. Raises NeedsAttention where nothing was captured."""
+    """The payment of a refund.
+
+    Raises NeedsAttention where nothing was captured, or where the gateway cannot pay the amount
+    exactly.
+    """
     if case.charge is None:
         raise NeedsAttention(f"{case.refund_id} has no charge to refund")
-    charge_id = case.charge.charge_id
-    form = _form(case.request, charge_id)
+    request, gateway = case.request, gateways.gateway()
+    order = PaymentOrder(
+        refund_id=request.refund_id,
+        order_id=request.order_id,
+        charge_id=case.charge.charge_id,
+        amount_minor=request.amount_minor,
+        currency=request.currency,
+        refund_to=request.refund_to,
+        key=key_of(request.refund_id, PAYMENT_STEP),
+    )
+    gateway.check(order)
 
-    async def send(key: str) -> dict[str, Any]:
-        answer = await _call("POST", "/v1/refunds", key=key, form={**form, "metadata[key]": key})
-        return _checked(answer, case.request)
+    async def send(wire_key: str) -> dict[str, Any]:
+        return dict(await gateway.pay(order, wire_key))
 
     async def ask(key: str) -> dict[str, Any] | None:
-        found = await find(charge_id, case.refund_id, key)
+        found = await gateway.find(order.charge_id, key)
         if found is None:
-            _still_safe_to_send(key)
-        return found
+            _still_safe_to_send(key, gateway.keeps_keys_hours)
+            return None
+        return dict(found)
 
-    return Action(case.refund_id, PAYMENT_STEP, "gateway", form, send, ask, judge=_judge)
-
-
-async def find(charge_id: str, refund_id: str, key: str) -> dict[str, Any] | None:
-    """The gateway's refund that an earlier send of ours made, whatever became of it."""
-    async for refund in listed(charge_id):
-        metadata = refund.get("metadata") or {}
-        if metadata.get("refund_id") == refund_id and metadata.get("key") == key:
-            return _kept(refund)
-    return None
-
-
-async def listed(charge_id: str | None = None) -> Any:
-    """Every refund in the gateway's books, newest first (of one charge)."""
-    params = {"limit": str(_PAGE), **({"charge": charge_id} if charge_id else {})}
-    while True:
-        page = await _call("GET", "/v1/refunds", params=params)
-        entries = page.get("data")
-        if not isinstance(entries, list):
-            raise StepUnknown("gateway", "its list of refunds has no data")
-        for refund in entries:
-            yield refund
-        if not page.get("has_more") or not entries:
-            return
-        params["starting_after"] = entries[-1]["id"]
-
-
-async def look_up(reference: str) -> dict[str, Any]:
-    """One refund in the gateway's books, by the gateway's own id."""
-    return _kept(await _call("GET", f"/v1/refunds/{quote(reference, safe='')}"))
+    return Action(
+        case.refund_id, PAYMENT_STEP, "gateway", order.recorded(), send, ask, judge=_judge
+    )
 
 
 async def reconcile(row: dict[str, Any]) -> bool:
@@ -141,36 +124,35 @@ async def reconcile(row: dict[str, Any]) -> bool:
 
     `row` is an effect as `ledger.effects.unsettled` gives it. Nothing is sent to pay.
     """
-    key, refund_id = row["key"], row["refund_id"]
-    reference = (row["response"] or {}).get("id")
-    if reference:
-        found: dict[str, Any] | None = await look_up(reference)
-    else:
-        found = await find(row["request"]["charge"], refund_id, key)
-    effect = effects.read(books.ledger(), key)
-    if found is None or effect is None:
-        return False
-    return take_word(refund_id, effect, found)
+    gateway, reference = gateways.gateway(), (row["response"] or {}).get("id")
+    found = (
+        await gateway.look_up(reference)
+        if reference
+        else await gateway.find(row["request"]["charge"], row["key"])
+    )
+    return found is not None and take_word(found) == row["refund_id"]
 
 
-def take_word(refund_id: str, effect: Effect, found: dict[str, Any]) -> bool:
-    """Bring the gateway's word on a payment to the ledger; True when it is news.
+def take_word(found: GatewayRefund) -> str | None:
+    """Bring the gateway's word on a payment to the ledger; returns the refund when it is news.
 
     A paid refund that comes back is booked and handed to a person. A refund that does not carry
     our own reference is not ours and is left alone.
     """
-    known = (effect.response or {}).get("id")
-    if found["key"] != effect.key or known not in (None, found["id"]):
-        return False
-    state = _judge(found)
+    ledger, key, refund_id = books.ledger(), found["key"], found["refund_id"]
+    effect = effects.read(ledger, key) if key and refund_id else None
+    if effect is None or refund_id is None or key != key_of(refund_id, PAYMENT_STEP):
+        return None
+    if (effect.response or {}).get("id") not in (None, found["id"]):
+        return None
+    state, why = _judge(dict(found)), found.get("failure_reason", "")
     if effect.state == "succeeded" and state == "refused":
-        effects.payment_came_back(books.ledger(), refund_id, found.get("failure_reason", ""))
-        return True
+        effects.payment_came_back(ledger, refund_id, why)
+        return refund_id
     if effect.is_final or effect.state == state:
-        return False
-    detail = found.get("failure_reason")
-    effects.record(books.ledger(), refund_id, effect.key, state, response=found, detail=detail)
-    return True
+        return None
+    effects.record(ledger, refund_id, key, state, response=dict(found), detail=why or None)
+    return refund_id
 
 
 def payment_of(effect: Effect, request: RefundRequest) -> Payment:
@@ -188,40 +170,8 @@ def payment_of(effect: Effect, request: RefundRequest) -> Payment:
     )
 
 
-def _form(request: RefundRequest, charge_id: str) -> dict[str, str]:
-    return {
-        "charge": charge_id,
-        "amount": str(request.amount_minor),
-        "reason": "requested_by_customer",
-        "metadata[refund_id]": request.refund_id,
-        "metadata[order_id]": request.order_id,
-        "metadata[refund_to]": request.refund_to,
-    }
-
-
-def _checked(answer: dict[str, Any], request: RefundRequest) -> dict[str, Any]:
-    """An answer that is not a refund of this amount proves nothing."""
-    if not isinstance(answer.get("id"), str) or answer.get("status") not in _STATES:
-        raise StepUnknown("gateway", "its answer is not a refund")
-    amount = answer.get("amount")
-    if not isinstance(amount, int) or amount != request.amount_minor:
-        raise StepUnknown("gateway", f"it answered for another amount: {answer.get('amount')}")
-    return _kept(answer)
-
-
-def _kept(refund: dict[str, Any]) -> dict[str, Any]:
-    if refund.get("status") not in _STATES or not isinstance(refund.get("id"), str):
-        raise StepUnknown("gateway", "its answer is not a refund")
-    kept = {name: refund.get(name) for name in ("id", "status", "amount", "currency", "charge")}
-    # Our own reference: it tells our refund from one that somebody made by hand.
-    kept["key"] = (refund.get("metadata") or {}).get("key")
-    if refund.get("failure_reason"):
-        kept["failure_reason"] = refund["failure_reason"]
-    return kept
-
-
 def _judge(refund: dict[str, Any]) -> str:
-    return _STATES[refund["status"]]
+    return "refused" if refund["status"] == "failed" else str(refund["status"])
 
 
 def _failed(request: RefundRequest, detail: str, reference: str = "") -> Payment:
@@ -234,17 +184,15 @@ def _failed(request: RefundRequest, detail: str, reference: str = "") -> Payment
     )
 
 
-def _still_safe_to_send(key: str) -> None:
+def _still_safe_to_send(key: str, keeps_keys_hours: int) -> None:
     """The gateway does not know our reference: sending again is safe while it keeps the key."""
     effect = effects.read(books.ledger(), key)
-    hours = books.policy().patience.resend_within_hours
-    if effect and books.ledger().clock() - effect.first_sent_at > timedelta(hours=hours):
+    if effect is None or effect.state == "blocked":
+        # The gateway's last word on this key was that it did nothing.
+        return
+    hours = min(books.policy().patience.resend_within_hours, keeps_keys_hours)
+    if books.ledger().clock() - effect.first_sent_at > timedelta(hours=hours):
         raise NeedsAttention(
             f"{key} was first sent {effect.first_sent_at:%Y-%m-%d %H:%M} UTC; its ending is "
             f"unknown and after {hours} hours the gateway may have forgotten the key"
         )
-
-
-async def _call(method: str, path: str, **arguments: Any) -> dict[str, Any]:
-    bearer = {"Authorization": f"Bearer {await secrets.secret('gateway_key')}"}
-    return await http.call("gateway", method, path, headers=bearer, **arguments)

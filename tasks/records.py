@@ -1,7 +1,7 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from prefect import task
@@ -12,8 +12,8 @@ from prefect.runtime import flow_run
 from refunds import asking, wording
 from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import Page, approvals, charges, history, leases, requests, waits
-from refunds.ledger.effects import key_of
+from refunds.ledger import Page, approvals, charges, effects, history, leases, requests, waits
+from refunds.ledger.effects import PAYMENT_STEP, key_of
 from refunds.models import (
     ApprovalRequest,
     Assessment,
@@ -30,7 +30,7 @@ from refunds.models import (
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
 from refunds.settings import settings
-from tasks import books, disputes, orders, steps
+from tasks import books, disputes, orders, outages, rounds, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
 MOST_ROUNDS = 20
@@ -93,10 +93,10 @@ def check_against_shop(wanted: list[RefundRequest]) -> None:
     timeout_seconds=30,
 )
 @steps.journaled
-async def load_policy(case: Case) -> Policy:  # noqa: ARG001 - the case and its round are the key
+async def load_policy(case: Case) -> Policy:
     """The policy in force when this round began. Raises NeedsAttention when it is not readable."""
     try:
-        return books.policy()
+        return rounds.policy_of(case) or books.policy()
     except BadInput as error:
         raise NeedsAttention(str(error)) from error
 
@@ -109,8 +109,13 @@ async def load_policy(case: Case) -> Policy:  # noqa: ARG001 - the case and its 
 )
 @steps.journaled
 async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatures) -> None:
-    """Write the verdict and its reasons to the ledger, and the facts to the run's page."""
+    """Write the verdict and its reasons to the ledger, and the facts to the run's page.
+
+    A round is assessed once; a second look at the same round changes nothing.
+    """
     refund_id = case.refund_id
+    if rounds.assessment_of(case) is not None:
+        return
     with books.ledger().page(refund_id, books.fence(refund_id)) as page:
         write_assessment(page, case, assessment, risk)
         steps.close(page, None)
@@ -182,7 +187,8 @@ async def reserve_money(case: Case, assessment: Assessment) -> bool:
     ledger, refund_id = books.ledger(), case.refund_id
     if case.round > MOST_ROUNDS:
         raise NeedsAttention(f"{refund_id} changed {MOST_ROUNDS} times while it was decided")
-    if charges.holds_money(ledger, refund_id):
+    is_sent = effects.read(ledger, key_of(refund_id, PAYMENT_STEP)) is not None
+    if is_sent or charges.holds_money(ledger, refund_id):
         return True
     if assessment.verdict is Verdict.REVIEW and not _is_approved(case):
         raise NeedsAttention(f"{refund_id}: nobody's approval of round {case.round} is on record")
@@ -276,13 +282,11 @@ def enter_syncing(refund_id: str) -> None:
 @steps.journaled
 async def note_outage(request: RefundRequest, system: str, detail: str) -> Standstill:
     """Decide when to try again; when patience is over, hand the refund to a person."""
-    ledger, refund_id = books.ledger(), request.refund_id
-    tried = waits.count_named(ledger, refund_id, f"outage-{system}-")
-    pauses = books.policy().patience.outage_seconds
-    if tried >= len(pauses):
-        return hand_to_a_person(refund_id, f"{detail}, after {tried} attempts")
-    due_at = ledger.clock() + timedelta(seconds=pauses[tried])
-    return begin_wait(refund_id, f"outage-{system}-{tried + 1}", "timer", due_at)
+    following = outages.next_try(books.ledger(), request.refund_id, system, detail)
+    if isinstance(following, str):
+        return hand_to_a_person(request.refund_id, following)
+    name, due_at = following
+    return begin_wait(request.refund_id, name, "timer", due_at)
 
 
 @task(

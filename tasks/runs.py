@@ -27,8 +27,9 @@ REFUND_DEPLOYMENT = "refund/refund"
 BATCH_DEPLOYMENT = "batch/batch"
 
 # A run that a worker took but that did not ask the ledger for its refund within this time is
-# taken for lost with its worker; a busy queue leaves runs Scheduled, not Pending.
-_STARTING_SECONDS = 60
+# taken for lost with its worker; a busy queue leaves runs Scheduled, not Pending. As long as a
+# lease, so that whatever a dead host had is taken over within a minute.
+_STARTING_SECONDS = 45
 
 # A queue is worked off by scheduled time; a woken run goes before all that were started within
 # this time.
@@ -220,7 +221,8 @@ def _is_lost(row: dict[str, Any], run: FlowRun | None) -> bool:
     if row["lease_holder"] is not None:
         # It ran, and the process that held the lease is gone.
         return True
-    age = books.ledger().clock() - run.state.timestamp
+    # A start in the future is of a clock that was set back since: it says nothing.
+    age = abs(books.ledger().clock() - run.state.timestamp)
     return bool(age > timedelta(seconds=_STARTING_SECONDS))
 
 

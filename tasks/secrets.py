@@ -1,7 +1,7 @@
 """Secrets: from a Prefect Secret block where one is named, from the environment elsewhere."""
 
 import time
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import httpx
 from prefect.blocks.system import Secret
@@ -9,7 +9,9 @@ from prefect.blocks.system import Secret
 from refunds.errors import NeedsAttention, SystemUnavailable
 from refunds.settings import settings
 
-SecretName = Literal["gateway_key", "webhook_secret", "model_key"]
+SecretName = Literal[
+    "gateway_key", "webhook_secret", "model_key", "crm_key", "coupons_key", "logistics_key"
+]
 
 # A block that was changed in the UI counts within a minute, and is not asked for at every call.
 _KEPT_SECONDS = 60.0
@@ -58,8 +60,7 @@ async def _loaded(name: str, block_name: str) -> str:
 
 def without_secrets(text: str) -> str:
     """A foreign text in which another system may have repeated what we sent it."""
-    names = ("gateway_key", "webhook_secret", "model_key")
-    values = [getattr(settings(), name).get_secret_value() for name in names]
+    values = [getattr(settings(), name).get_secret_value() for name in get_args(SecretName)]
     values += [value for _, value in _kept.values()]
     for value in (part.strip() for text in values for part in text.split(",")):
         if len(value) >= _LEAST_CHARACTERS:

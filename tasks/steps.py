@@ -12,7 +12,7 @@ from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
-from refunds.errors import StaleRunner, StepRetryable
+from refunds.errors import StaleRunner, StepRetryable, SystemAway
 from refunds.ledger import Page, journal
 from refunds.ledger.effects import key_of
 from refunds.models import Case, RefundRequest
@@ -40,8 +40,14 @@ def by_round_and_level(context: TaskRunContext, parameters: dict[str, Any]) -> s
 
 
 def may_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Only what can end otherwise: an unreachable system, an unknown ending, a time-out."""
-    return isinstance(state.data, StepRetryable | TimeoutError)
+    """Only what can end otherwise: an unreachable system, an unknown ending, a time-out.
+
+    A system that is known to be away is not tried again at once: the refund waits for it.
+    """
+    failed_with: Any = state.data
+    if isinstance(failed_with, SystemAway):
+        return False
+    return isinstance(failed_with, StepRetryable | TimeoutError)
 
 
 class Retries(TypedDict):

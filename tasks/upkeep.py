@@ -62,7 +62,8 @@ async def relaunch_lost() -> int:
         row
         for row in requests.unfinished(ledger, now - _FRESH_WAIT)
         if not leases.is_held(row, ledger)
-        and (now - row["updated_at"] > _QUIET or row["lease_holder"] is not None)
+        # A write in the future is of a clock that was set back since: it may be old.
+        and (abs(now - row["updated_at"]) > _QUIET or row["lease_holder"] is not None)
     ]
     relaunched = 0
     for row in await runs.lost(quiet):
@@ -72,6 +73,17 @@ async def relaunch_lost() -> int:
         await runs.launch(row["refund_id"], again=True)
         relaunched += 1
     return relaunched
+
+
+async def recover() -> int:
+    """What a worker does beside its runs: start again what a dead one left; returns how many.
+
+    It needs no run of its own to do so, which the dead one might still hold the only place for.
+    A wake-up that died with the door that gave it is given again, too.
+    """
+    books.read_blocks()
+    await wake_ended.fn()
+    return await relaunch_lost.fn() + await relaunch_batches.fn()
 
 
 @task(name="relaunch_batches", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)

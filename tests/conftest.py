@@ -14,7 +14,10 @@ from tests.house import services
 
 # The order matters: Prefect reads its settings when it is first imported, after this file.
 _SESSION_HOME = tempfile.TemporaryDirectory(prefix="refunds-tests-", ignore_cleanup_errors=True)
-_OURS = ("REFUNDS_REQUIRE_ALL", "REFUNDS_TEST_POSTGRESQL_URL", "REFUNDS_TEST_REDIS_URL")
+_OURS = (
+    *("REFUNDS_REQUIRE_ALL", "REFUNDS_TEST_POSTGRESQL_URL", "REFUNDS_TEST_REDIS_URL"),
+    "REFUNDS_TEST_LOCALSTRIPE",
+)
 for name in list(os.environ):
     foreign = name.startswith(("REFUNDS_", "PREFECT_", "OPENAI_")) and name not in _OURS
     if foreign or name.upper().endswith("_PROXY"):

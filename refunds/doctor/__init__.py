@@ -27,6 +27,8 @@ _CHECKS = (
     _Check("ledger", databases.ledger),
     _Check("history's guard", databases.history_guard, "ledger"),
     _Check("shop database", databases.shop),
+    _Check("adapters", systems.mappings),
+    _Check("outages", systems.outages, "ledger"),
     _Check("Prefect API", prefect_api.server),
     _Check("blocks", prefect_api.blocks, "Prefect API"),
     _Check("work pool", prefect_api.work_pool, "Prefect API"),

@@ -8,7 +8,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from refunds import ledger as ledgers
+from refunds.doctor import shop_tables
 from refunds.doctor.findings import Unwell
+from refunds.errors import BadInput, NeedsAttention
 from refunds.settings import settings
 
 # What keeps the history append-only, in each kind of database.
@@ -21,11 +23,6 @@ _GUARDS = {
     "sqlite": (_SQLITE_GUARD, {"history_no_update", "history_no_delete"}),
     "postgresql": (_POSTGRESQL_GUARD, {"history_append_only"}),
 }
-
-# What the tasks read.
-_SHOP_TABLES = (
-    *("orders", "order_items", "payments", "payment_methods", "after_sales", "risk_features"),
-)
 
 
 def ledger() -> str:
@@ -66,22 +63,23 @@ def history_guard() -> str:
 
 
 def shop() -> str:
-    """The tables that the tasks read."""
+    """The tables and columns that the mapping names, and whether money in them is exact."""
     url = settings().shop_database_url
     shown = _must_exist(url, "`refunds up` starts the sandbox's; name another in REFUNDS_SHOP_URL")
     try:
         engine = ledgers.engine_of(ledgers.connector(url), is_ledger=False)
-        inspector = sa.inspect(engine)
-        found = {*inspector.get_table_names(), *inspector.get_view_names()}
-    except sa.exc.SQLAlchemyError as error:
+        wrong = shop_tables.wrong(engine)
+    except sa.exc.OperationalError as error:
         remedy = "start the database, or name another in REFUNDS_SHOP_URL"
         raise Unwell(f"{shown}: {_first_line(error)}", remedy) from error
-    if missing := [name for name in _SHOP_TABLES if name not in found]:
+    except (BadInput, NeedsAttention) as error:
+        raise Unwell(str(error), "correct the file; docs/connect.md explains each entry") from error
+    if wrong:
         raise Unwell(
-            f"{shown} has no {', '.join(missing)}",
-            "point REFUNDS_SHOP_URL at a database with the tables of docs, or use the sandbox's",
+            f"{shown}: {'; '.join(wrong)}",
+            "map the shop's own tables in REFUNDS_SHOP_MAPPING; docs/connect.md shows how",
         )
-    return f"{shown}, {len(_SHOP_TABLES)} tables"
+    return f"{shown}, as {settings().shop_mapping or 'the sandbox has it'}"
 
 
 def _must_exist(database_url: str, remedy: str) -> str:

@@ -6,12 +6,16 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from refunds import answer, prompt
+from refunds import answer, prompt, systems_mapping
 from refunds.clock import system_clock
 from refunds.doctor.findings import Unwell
-from refunds.errors import NeedsAttention, SystemUnavailable
-from refunds.settings import Settings, settings
-from tasks import chat, secrets
+from refunds.errors import BadInput, NeedsAttention, StepFailed, StepRefused, SystemUnavailable
+from refunds.ledger import outages as ledger_outages
+from refunds.settings import SYSTEMS, Settings, settings
+from tasks import books, chat, gateways, http, secrets
+
+# Who notices are for.
+_AUDIENCES = ("customer", "service", "approver", "operations")
 
 OTHERS = ("crm", "coupons", "logistics", "notices")
 
@@ -26,6 +30,8 @@ _SKEW_SECONDS = 300.0
 
 async def gateway() -> str:
     """It answers, and takes our key."""
+    if settings().gateway_adapter != "stripe":
+        return await _answers_by_its_adapter()
     reply = await _ask_gateway()
     if reply.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         raise Unwell(f"it refuses the key ({reply.status_code})", "set REFUNDS_GATEWAY_KEY")
@@ -37,8 +43,58 @@ async def gateway() -> str:
     return _shown("gateway")
 
 
+async def _answers_by_its_adapter() -> str:
+    """A payment that nobody made is looked for: that it is not there is an answer."""
+    try:
+        await gateways.gateway().find("refunds-doctor", "refunds-doctor")
+    except StepRefused:
+        pass
+    except StepFailed as error:
+        raise Unwell(str(error), "set REFUNDS_GATEWAY_URL and REFUNDS_GATEWAY_KEY") from error
+    finally:
+        await http.close()
+    return f"{_address('gateway')}, as {settings().gateway_adapter}"
+
+
+def mappings() -> str:
+    """The file of the systems that are mapped, and the channels of the notices."""
+    current = settings()
+    mapped = [s for s in ("coupons", "logistics") if getattr(current, f"{s}_adapter") == "mapped"]
+    if mapped:
+        path = current.systems_mapping
+        if path is None:
+            raise Unwell(f"{' and '.join(mapped)} mapped by no file", "set REFUNDS_SYSTEMS_MAPPING")
+        try:
+            found = systems_mapping.read(path)
+        except BadInput as error:
+            raise Unwell(str(error), "correct the file; docs/connect.md explains it") from error
+        kinds = {"coupons": ("coupons",), "logistics": ("holds", "labels")}
+        wanted = [kind for system in mapped for kind in kinds[system]]
+        if missing := [kind for kind in wanted if getattr(found, kind) is None]:
+            raise Unwell(f"{path} has no {', '.join(missing)}", "add what is missing to it")
+    if current.notices_adapter == "apprise":
+        lacking = [name for name in _AUDIENCES if name not in current.notices_channels]
+        if lacking:
+            remedy = "give each an Apprise address in REFUNDS_NOTICES_CHANNELS"
+            raise Unwell(f"no channel for {', '.join(lacking)}", remedy)
+    return ", ".join(f"{s} as {getattr(current, f'{s}_adapter')}" for s in SYSTEMS)
+
+
+def outages() -> str:
+    """Systems that count as away, so that refunds wait for them."""
+    away = ledger_outages.every(books.ledger())
+    if away:
+        raise Unwell(
+            "; ".join(f"{outage.system} is {outage}" for outage in away),
+            "look into that system; refunds wait for it and go on by themselves",
+        )
+    return "none"
+
+
 async def clock() -> str:
     """This machine's clock against the gateway's."""
+    if settings().gateway_adapter != "stripe":
+        return "the gateway checks the time of its own signatures"
     reply = await _ask_gateway()
     now = system_clock()
     try:
@@ -97,6 +153,8 @@ def answers(system: str) -> Callable[[], Awaitable[str]]:
     """The check that a system can be reached at all."""
 
     async def look() -> str:
+        if system == "notices" and settings().notices_adapter == "apprise":
+            return "Apprise channels cannot be asked"
         reply = await _get(system, _address(system))
         if reply.is_server_error:
             raise Unwell(

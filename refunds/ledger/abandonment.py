@@ -3,12 +3,12 @@
 import sqlalchemy as sa
 
 from refunds.errors import BadInput, CannotGiveUp
-from refunds.ledger import approvals, charges, leases, questions, schema, waits
+from refunds.ledger import approvals, charges, effects, leases, questions, schema, waits
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.effects import PAYMENT_STEP
 from refunds.models import State
 
-# What each state of a payment says against giving the refund up.
+# What each state of a payment says against giving the refund up; one that is blocked is not made.
 _PAYMENT = {
     "intended": "its payment may have been sent; the sweep asks the gateway",
     "unknown": "its payment may have been made; the sweep asks the gateway",
@@ -40,6 +40,7 @@ def abandon(ledger: Ledger, refund_id: str, person: str, reason: str) -> None:
         current = questions.read(page.connection, refund_id)
         if current is not None and current.status == approvals.OPEN:
             approvals.withdraw(page, current, "the refund was given up")
+        effects.refuse_blocked(page)
         charges.book_released(page, charges.reservation_of(page))
         page.change(
             given_up=f"Given up by {person}: {reason}",
@@ -56,8 +57,8 @@ def _why_not(page: Page, ledger: Ledger) -> str | None:
     row = schema.effects.c
     query = sa.select(row.step, row.state).where(row.refund_id == page.refund_id)
     states = dict(page.connection.execute(query).tuples().all())
-    if PAYMENT_STEP in states:
-        state = states[PAYMENT_STEP]
+    state = states.get(PAYMENT_STEP, "blocked")
+    if state != "blocked":
         return _PAYMENT.get(state, f"its payment is {state}")
     if any(step in states for step in _TELLING):
         return "how it ends is settled and is being told; `refunds resume` goes on with it"

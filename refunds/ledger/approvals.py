@@ -66,7 +66,7 @@ def open_approval(ledger: Ledger, request: ApprovalRequest, requested_by: str, f
                 )
             )
             page.append("approval.requested", request.plain())
-        page.enter(State.AWAITING_APPROVAL)
+            page.enter(State.AWAITING_APPROVAL)
 
 
 def asked(ledger: Ledger, refund_id: str, round_number: int) -> ApprovalRequest | None:

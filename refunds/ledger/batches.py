@@ -316,11 +316,9 @@ def _waits(refund: Any) -> Any:
 
 
 def _is_held(batch: Batch, holder: str, now: datetime) -> bool:
-    if batch.lease_holder is None or batch.lease_holder == holder:
+    if batch.lease_holder == holder:
         return False
-    if batch.lease_expires_at is None or batch.lease_expires_at <= now:
-        return False
-    return leases.may_be_alive(batch.lease_holder)
+    return leases.is_current(batch.lease_holder, batch.lease_expires_at, now)
 
 
 def _until(now: datetime) -> datetime:

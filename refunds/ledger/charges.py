@@ -93,6 +93,13 @@ def left_on(ledger: Ledger, charge_id: str) -> int | None:
         ).scalar()
 
 
+def all_known(ledger: Ledger) -> list[str]:
+    """Every charge in the books, by id."""
+    row = schema.charges.c
+    with ledger.reading() as connection:
+        return list(connection.execute(sa.select(row.charge_id).order_by(row.charge_id)).scalars())
+
+
 def disputed_among(ledger: Ledger, charge_ids: Iterable[str]) -> frozenset[str]:
     """Which of these charges are known to be disputed."""
     row = schema.charges.c
@@ -126,6 +133,14 @@ def holds_money(ledger: Ledger, refund_id: str) -> bool:
     with ledger.reading() as connection:
         state = connection.execute(sa.select(row.state).where(row.refund_id == refund_id)).scalar()
     return state in ("reserved", "refunded")
+
+
+def holds_reservation(ledger: Ledger, charge_id: str) -> bool:
+    """Whether money is reserved on a charge: a payment of it is on its way, or may be."""
+    row = schema.reservations.c
+    query = sa.select(row.refund_id).where(row.charge_id == charge_id, row.state == "reserved")
+    with ledger.reading() as connection:
+        return connection.execute(query).first() is not None
 
 
 def holding(ledger: Ledger, refund_ids: Iterable[str]) -> set[str]:

@@ -1,7 +1,8 @@
 """Effects: the intent is committed before the first send, the result after it.
 
 An effect is `intended` while nobody knows, `unknown` after a call whose ending is unknown,
-`pending` while the other system works on it, and finally `succeeded` or `refused`.
+`pending` while the other system works on it, `blocked` when nothing was done and only a new
+attempt can end otherwise, and finally `succeeded` or `refused`.
 """
 
 from dataclasses import dataclass
@@ -35,6 +36,13 @@ class Effect:
     detail: str | None
     sends: int
     first_sent_at: Any
+    # Counts business attempts: 2 after the first was answered, and certainly did nothing.
+    attempt: int = 1
+
+    @property
+    def wire_key(self) -> str:
+        """What the other system tells sends apart by: its old answer stays with the old key."""
+        return self.key if self.attempt == 1 else f"{self.key}:{self.attempt}"
 
     @property
     def is_final(self) -> bool:
@@ -131,14 +139,22 @@ def intend_on(
     return effect_of(known)
 
 
-def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> None:
-    """Commit that the same request is about to be sent once more under the same key."""
+def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
+    """Commit that the same request is about to be sent once more; returns the effect as it is then.
+
+    It goes under the same key, or after a block as the first send of a new attempt.
+    """
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
         if known is None or known["state"] in FINAL:
             raise LedgerRefusal(f"{key} is not waiting to be sent")
-        _update(page, key, sends=known["sends"] + 1, fence=fence)
+        change: dict[str, Any] = {"sends": known["sends"] + 1}
+        if known["state"] == "blocked":
+            anew = {"attempt": known["attempt"] + 1, "first_sent_at": page.now}
+            change |= {"state": "intended", **anew}
+        _update(page, key, fence=fence, **change)
         page.append("effect.sent_again", {"key": key, "sends": known["sends"] + 1})
+        return effect_of({**known, **change})
 
 
 def read(ledger: Ledger, key: str) -> Effect | None:
@@ -186,7 +202,7 @@ def record(
     fence the caller is not the runner (a webhook, the sweep) and may only bring what the other
     system said: whether a send is under way only the runner knows.
     """
-    if fence is None and state in ("intended", "unknown"):
+    if fence is None and state in ("intended", "unknown", "blocked"):
         raise LedgerRefusal(f"{key}: only the runner may say that it is {state}")
     ending = Ending(key, state, response, detail)
     with ledger.page(refund_id, fence) as page:
@@ -227,17 +243,31 @@ def reopen_refused(ledger: Ledger, refund_id: str) -> int:
 def reopen(page: Page) -> int:
     """Let refused steps other than the payment be tried again; returns how many.
 
-    A person asked for it after mending what the other system refused.
+    A person asked for it after mending what the other system refused. It is a new attempt: under
+    the old key the other system may repeat its old answer.
     """
     row = schema.effects.c
     reopened = page.connection.execute(
         schema.effects.update()
         .where(row.refund_id == page.refund_id, row.state == "refused", row.step != PAYMENT_STEP)
-        .values(state="intended", updated_at=page.now)
+        .values(state="intended", attempt=schema.effects.c.attempt + 1, updated_at=page.now)
     ).rowcount
     if reopened:
         page.append("effects.reopened", {"count": reopened})
     return int(reopened)
+
+
+def refuse_blocked(page: Page) -> None:
+    """A payment that the gateway would not make is now never to be made."""
+    row, detail = schema.effects.c, "given up by a person"
+    blocked = page.connection.execute(
+        sa.select(row.key).where(
+            row.refund_id == page.refund_id, row.step == PAYMENT_STEP, row.state == "blocked"
+        )
+    ).scalar()
+    if blocked is not None:
+        _update(page, blocked, state="refused", detail=detail)
+        page.append("effect.refused", {"key": blocked, "response": None, "detail": detail})
 
 
 def payment_came_back(ledger: Ledger, refund_id: str, detail: str) -> None:
@@ -283,4 +313,5 @@ def effect_of(row: dict[str, Any]) -> Effect:
         row["detail"],
         row["sends"],
         row["first_sent_at"],
+        row["attempt"],
     )

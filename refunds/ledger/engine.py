@@ -1,6 +1,9 @@
 """Engines: made from a prefect-sqlalchemy connector, with SQLite taught to be a ledger."""
 
+import sqlite3
 import threading
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,13 +51,14 @@ def connector(database_url: str) -> SqlAlchemyConnector:
 def engine_of(block: SqlAlchemyConnector, *, is_ledger: bool = True) -> sa.Engine:
     """The process's one engine for a connector. Call it after a fork, never before.
 
-    A database that is not the ledger is left as its owner set it up.
+    A database that is not the ledger is left as its owner set it up, and is only read.
     """
     url: URL = block._rendered_url  # noqa: SLF001 - the block offers no public way to its URL
     name = url.render_as_string(hide_password=False)
     with _lock:
         if name not in _engines:
-            engine = block.get_engine(**_arguments(url))
+            arguments = _arguments(url) if is_ledger else _read_only(url)
+            engine = block.get_engine(**arguments)
             _engines[name] = _prepared(engine) if is_ledger else engine
         return _engines[name]
 
@@ -80,6 +84,16 @@ def _arguments(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {}
     return {"pool_pre_ping": True}
+
+
+def _read_only(url: URL) -> dict[str, Any]:
+    """What keeps us from ever writing: SQLite's own mode, PostgreSQL's read-only transactions."""
+    if url.get_backend_name() != "sqlite":
+        return {"pool_pre_ping": True, "execution_options": {"postgresql_readonly": True}}
+    place = url.database or ""
+    if not place.startswith("file:"):
+        place = f"{Path(place).absolute().as_uri()}?mode=ro"
+    return {"creator": partial(sqlite3.connect, place, uri=True, check_same_thread=False)}
 
 
 def _prepared(engine: sa.Engine) -> sa.Engine:

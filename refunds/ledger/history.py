@@ -24,6 +24,21 @@ def read(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
     return events
 
 
+def assessed(ledger: Ledger, refund_id: str, round_number: int) -> dict[str, Any] | None:
+    """What the first assessment of a round was based on, and came to; None before it."""
+    row = schema.history.c
+    query = (
+        sa.select(row.data)
+        .where(row.refund_id == refund_id, row.event == "refund.assessed")
+        .order_by(row.sequence)
+    )
+    with ledger.reading() as connection:
+        for data in connection.execute(query).scalars():
+            if data["round"] == round_number:
+                return dict(data)
+    return None
+
+
 def first(page: Page) -> dict[str, Any]:
     """The data of a refund's first event: what was asked, and under which version of the flow."""
     row = schema.history.c

@@ -3,7 +3,7 @@
 import os
 import socket
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psutil
@@ -13,6 +13,10 @@ from refunds.code_version import code_version
 from refunds.ledger import history, schema, waits
 from refunds.ledger.book import LEASE_SECONDS, Ledger, Page
 from refunds.models import Outcome, State
+
+# A lease is never this far ahead of a clock that agrees with its holder's to within a lease's
+# length. One that is was written before somebody's clock was set back, and may be as old as that.
+_MOST_AHEAD = timedelta(seconds=2 * LEASE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -126,25 +130,31 @@ def _note_loss(page: Page) -> None:
 
 def is_held(row: dict[str, Any], ledger: Ledger) -> bool:
     """Whether a process that may be alive holds the refund's lease."""
-    if row["lease_holder"] is None or row["lease_expires_at"] <= ledger.clock():
-        return False
-    return may_be_alive(row["lease_holder"])
+    return is_current(row["lease_holder"], row["lease_expires_at"], ledger.clock())
 
 
 def held_by_another(page: Page, holder: str) -> bool:
     """Whether a process other than `holder` that may be alive has the lease."""
     current = page.row["lease_holder"]
-    if current is None or current == holder or page.row["lease_expires_at"] <= page.now:
+    return current != holder and is_current(current, page.row["lease_expires_at"], page.now)
+
+
+def is_current(holder: str | None, expires_at: datetime | None, now: datetime) -> bool:
+    """Whether a lease stands: it has not run out, and its process is not known to be gone."""
+    if holder is None or expires_at is None or expires_at <= now:
         return False
-    return may_be_alive(current)
+    if _is_local(holder):
+        return _is_alive(holder)
+    return expires_at - now <= _MOST_AHEAD
 
 
-def may_be_alive(holder: str) -> bool:
-    """False only when the holder was a process of this host that is certainly gone."""
-    place = holder.partition("@")[2]
-    host, pid, born = place.rsplit(":", 2)
-    if host != socket.gethostname():
-        return True
+def _is_local(holder: str) -> bool:
+    return holder.partition("@")[2].rsplit(":", 2)[0] == socket.gethostname()
+
+
+def _is_alive(holder: str) -> bool:
+    """Whether a process of this host is still there."""
+    _, pid, born = holder.partition("@")[2].rsplit(":", 2)
     try:
         process = psutil.Process(int(pid))
         # A killed process that its parent has not buried yet still has its number.

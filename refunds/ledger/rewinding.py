@@ -20,6 +20,7 @@ from refunds.models import Decision, State
 _PAYMENT = {
     "intended": "its payment may have been sent under the key {key}; `refunds resume` asks first",
     "unknown": "its payment may have been made; the sweep asks the gateway, then look again",
+    "blocked": "the gateway will not pay before somebody helps; then `refunds resume` tries anew",
     "pending": "its payment is pending at the gateway; nothing may be paid beside it",
     "succeeded": "it is paid; paying again or deciding otherwise would contradict the gateway",
     "refused": "the gateway refused it for good; another try is another refund request",

@@ -114,8 +114,10 @@ effects = sa.Table(
     sa.Column("system", sa.String(24), nullable=False),
     sa.Column("request", sa.JSON, nullable=False),
     sa.Column("request_digest", sa.String(64), nullable=False),
-    # intended, unknown, pending, succeeded, refused
+    # intended, unknown, blocked, pending, succeeded, refused
     sa.Column("state", sa.String(16), nullable=False, index=True),
+    # A later attempt goes under a key of its own on the wire.
+    sa.Column("attempt", sa.Integer, nullable=False, default=1, server_default="1"),
     sa.Column("response", sa.JSON),
     sa.Column("detail", sa.Text),
     sa.Column("sends", sa.Integer, nullable=False, default=0),
@@ -256,6 +258,21 @@ gateway_events = sa.Table(
     sa.Column("event_id", sa.String(128), primary_key=True),
     sa.Column("kind", sa.String(64), nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
+)
+
+# One row for each system that is away, or is suspected to be: all refunds wait for it together.
+outages = sa.Table(
+    "outages",
+    metadata,
+    sa.Column("system", sa.String(24), primary_key=True),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    # Different refunds that found it away; few of them are a suspicion.
+    sa.Column("found_by", sa.JSON, nullable=False),
+    # Set once it counts as away: when it is tried next, how often it was, and by which refund.
+    sa.Column("until", UtcDateTime),
+    sa.Column("tries", sa.Integer, nullable=False, default=0),
+    sa.Column("probe", sa.String(64)),
 )
 
 batches = sa.Table(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from refunds.ledger import schema
+from refunds.ledger import outages, schema
 from refunds.ledger.book import Ledger, Page
 
 WaitReason = Literal["person", "callback", "timer"]
@@ -104,14 +104,18 @@ def pass_ended(page: Page) -> None:
 
 
 def end_due(ledger: Ledger) -> list[str]:
-    """End every wait whose time has come; returns the refunds concerned."""
+    """End every wait whose time has come; returns the refunds concerned.
+
+    Of those that wait for a system only as many as it can be expected to serve.
+    """
     with ledger.reading() as connection:
         row = schema.waits.c
-        due = connection.execute(
-            sa.select(row.refund_id, row.name)
+        found = connection.execute(
+            sa.select(row.refund_id, row.name, row.run_id)
             .where(row.ended_at.is_(None), row.due_at <= ledger.clock())
-            .order_by(row.refund_id)
+            .order_by(row.opened_at, row.refund_id)
         ).all()
+        due = outages.let_go(connection, found, ledger.clock())
     for refund_id, name in due:
         with ledger.page(refund_id) as page:
             known = _row(page.connection, refund_id, name)
@@ -127,11 +131,10 @@ def to_wake(ledger: Ledger) -> list[tuple[str, str, str]]:
     A wait without a run is its batch's, which is called back for all of them at once.
     """
     row = schema.waits.c
-    before = ledger.clock() - timedelta(seconds=WAKE_AGAIN_SECONDS)
     query = (
         sa.select(row.refund_id, row.name, row.run_id)
         .where(row.ended_at.is_not(None), row.passed_at.is_(None), row.run_id.is_not(None))
-        .where(sa.or_(row.woken_at.is_(None), row.woken_at <= before))
+        .where(_not_just_woken(ledger.clock()))
         .order_by(row.refund_id)
     )
     with ledger.reading() as connection:
@@ -141,7 +144,6 @@ def to_wake(ledger: Ledger) -> list[tuple[str, str, str]]:
 def claim_wake(ledger: Ledger, refund_id: str) -> str | None:
     """The run to wake for this refund now, or None when nothing ended or somebody just did."""
     row = schema.waits.c
-    before = ledger.clock() - timedelta(seconds=WAKE_AGAIN_SECONDS)
     with ledger.page(refund_id) as page:
         found = page.connection.execute(
             sa.select(row.name, row.run_id).where(
@@ -149,7 +151,7 @@ def claim_wake(ledger: Ledger, refund_id: str) -> str | None:
                 row.ended_at.is_not(None),
                 row.passed_at.is_(None),
                 row.run_id.is_not(None),
-                sa.or_(row.woken_at.is_(None), row.woken_at <= before),
+                _not_just_woken(page.now),
             )
         ).first()
         if found is None:
@@ -172,6 +174,13 @@ def count_named(ledger: Ledger, refund_id: str, prefix: str) -> int:
     query = sa.select(row.name).where(row.refund_id == refund_id, row.passed_at.is_not(None))
     with ledger.reading() as connection:
         return sum(name.startswith(prefix) for name in connection.execute(query).scalars())
+
+
+def _not_just_woken(now: datetime) -> sa.ColumnElement[bool]:
+    """A wake-up in the future was given by a clock that was set back since: it may be old."""
+    woken_at = schema.waits.c.woken_at
+    before = now - timedelta(seconds=WAKE_AGAIN_SECONDS)
+    return sa.or_(woken_at.is_(None), woken_at <= before, woken_at > now)
 
 
 def begin(

@@ -21,7 +21,7 @@ from refunds.models import Outcome, RefundRequest, State, Verdict
 from refunds.scopes import Scope
 from refunds.service import deciding, who
 from refunds.service.problems import Refused, of_openapi
-from refunds.values import RefundId, Sentence, Value
+from refunds.values import AmountMinor, RefundId, Sentence, Value
 from tasks import books
 
 # A page that a program works through in a second, and that a proxy does not choke on.
@@ -164,6 +164,15 @@ class Decide(Value):
     reason: Sentence = ""
 
 
+class Propose(Value):
+    """A smaller amount, which is asked anew under a new digest and not paid by this."""
+
+    decision: Literal["propose"]
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    reason: Sentence = ""
+    amount_minor: AmountMinor
+
+
 class Resume(Value):
     """Why a refund that needs attention can go on."""
 
@@ -222,17 +231,23 @@ async def history(refund_id: RefundId, _: Reader) -> History:
 
 
 @router.post("/{refund_id}/decisions", responses=of_openapi(404, 409))
-async def decide(refund_id: RefundId, body: Decide, request: Request, key: Decider) -> Status:
+async def decide(
+    refund_id: RefundId,
+    body: Annotated[Decide | Propose, Field(discriminator="decision")],
+    request: Request,
+    key: Decider,
+) -> Status:
     """Decide as the person that the key belongs to, on what `digest` names."""
     if key.person_id is None:
         raise Refused(HTTPStatus.FORBIDDEN, "person-needed", "this key belongs to nobody")
     found = await deciding.decide(
         refund_id,
-        body.decision,
+        "reject" if body.decision == "reject" else "approve",
         person_id=key.person_id,
         digest=body.digest,
         reason=body.reason,
         origin=who.origin(request),
+        amount_minor=body.amount_minor if isinstance(body, Propose) else None,
     )
     return Status.model_validate(found)
 

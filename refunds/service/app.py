@@ -1,7 +1,5 @@
 """The service: the door for programs, the pages for people, the gateway's webhook."""
 
-import importlib
-import importlib.util
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +19,7 @@ from refunds.service import (
     problems,
     refund_page,
     sign_in,
+    timeline,
     webhooks,
 )
 from refunds.service.guard import Guard
@@ -43,11 +42,8 @@ def build(current: Settings) -> FastAPI:
     )
     for module in (api, health, metrics, webhooks):
         app.include_router(module.router)
-    for router in (sign_in.router, inbox.router, refund_page.router):
-        app.include_router(router, include_in_schema=False)
-    if importlib.util.find_spec("refunds.service.timeline") is not None:
-        timeline = importlib.import_module("refunds.service.timeline")
-        app.include_router(timeline.router, include_in_schema=False)
+    for page in (sign_in, inbox, refund_page, timeline):
+        app.include_router(page.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     problems.install(app)
     pages.install(app)

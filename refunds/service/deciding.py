@@ -17,8 +17,11 @@ async def decide(
     origin: Origin,
     on_behalf_of: str | None = None,
     link: str | None = None,
+    amount_minor: int | None = None,
 ) -> Status:
     """Take a decision of somebody whose identity was checked, on exactly what they saw.
+
+    An `amount_minor` below what is asked is proposed: it is asked anew, and not paid by this.
 
     Raises UnknownRefund or one of the Conflicts.
     """
@@ -32,6 +35,7 @@ async def decide(
             origin=origin,
             on_behalf_of=on_behalf_of,
             link=link,
+            amount_minor=amount_minor,
         )
     except Conflict as refusal:
         metrics.decisions.labels(choice, type(refusal).__name__).inc()

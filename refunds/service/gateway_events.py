@@ -1,106 +1,71 @@
-"""The gateway's events: signature over the raw body, de-duplicated, and never trusted.
+"""The gateway's events: signed, de-duplicated, and never trusted.
 
 An event is a hint that something changed. What changed is read from the gateway itself.
 """
 
-import hashlib
-import hmac
-import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import sqlalchemy as sa
 
 from refunds.errors import StepRefused
-from refunds.ledger import effects, schema
+from refunds.ledger import charges, effects, schema
 from refunds.ledger.effects import PAYMENT_STEP, key_of
-from tasks import books, payments
+from tasks import books, gateways, payments
+from tasks.gateways import GatewayEvent, GatewayRefund
 
-# Stripe's own tolerance: an older signature may be a replay, a newer one a wrong clock.
-_TOLERANCE = timedelta(minutes=5)
-
-# A time in seconds has ten digits for the next two centuries.
-_DIGITS = 10
+# A gateway's ids are a tenth of it.
+_LONGEST_ID = 128
 
 
-def verified(body: bytes, signature: str, secrets: list[str], now: datetime) -> dict[str, Any]:
-    """The event in a body that one of our secrets signed. Raises ValueError saying why not."""
-    fields = [part.partition("=")[::2] for part in signature.split(",")]
-    signed_at = next((value for name, value in fields if name.strip() == "t"), "")
-    if not signed_at.isascii() or not signed_at.isdigit() or len(signed_at) > _DIGITS:
-        raise ValueError("the Stripe-Signature header has no timestamp")
-    if abs(now - datetime.fromtimestamp(int(signed_at), UTC)) > _TOLERANCE:
-        raise ValueError("the signature is too old, or one of our clocks is wrong")
-    signed = signed_at.encode() + b"." + body
-    expected = [_signature(secret, signed) for secret in secrets]
-    given = [value.encode() for name, value in fields if name.strip() == "v1"]
-    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
-        raise ValueError("the signature does not match the body")
-    try:
-        event = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("the body is not JSON") from error
-    if not isinstance(event, dict) or not isinstance(event.get("id"), str):
-        raise ValueError("the body is not an event")  # noqa: TRY004 - one error for a bad body
-    return event
-
-
-def _signature(secret: str, signed: bytes) -> bytes:
-    return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode()
-
-
-async def take(event: dict[str, Any]) -> str | None:
-    """Act on an event once; returns the refund concerned, or None when there is nothing to do.
+async def take(event: GatewayEvent) -> list[str]:
+    """Act on an event once; returns the refunds of which there is news.
 
     Raises StepFailed when the gateway cannot be asked: it will send the event again.
     """
-    ledger = books.ledger()
-    if _seen(event["id"]):
-        return None
-    refund_id, reference = _refund_in(event)
-    effect = effects.read(ledger, key_of(refund_id, PAYMENT_STEP)) if refund_id else None
-    if refund_id is not None and effect is not None:
-        try:
-            payments.take_word(refund_id, effect, await payments.look_up(reference))
-        except StepRefused:
-            # The gateway does not know it, now or ever: there is no word to take, and asking
-            # again is the sweep's business as long as the payment is not settled.
-            refund_id = None
-    else:
-        refund_id = None
+    if _seen(event.event_id):
+        return []
+    news = [payments.take_word(found) async for found in _looked_up(event)]
     _remember(event)
-    return refund_id
+    return [refund_id for refund_id in news if refund_id is not None]
 
 
-def _refund_in(event: dict[str, Any]) -> tuple[str | None, str]:
-    """(our refund's id, the gateway's reference), or (None, "") when it is about neither."""
-    data = event.get("data")
-    concerned = data.get("object") if isinstance(data, dict) else None
-    if not isinstance(concerned, dict) or concerned.get("object") != "refund":
-        return None, ""
-    metadata, reference = concerned.get("metadata"), concerned.get("id")
-    refund_id = metadata.get("refund_id") if isinstance(metadata, dict) else None
-    if not isinstance(refund_id, str) or not isinstance(reference, str) or not reference:
-        return None, ""
-    return refund_id, reference
+async def _looked_up(event: GatewayEvent) -> AsyncIterator[GatewayRefund]:
+    """What the gateway says of the payments that the event may be about, if they are ours."""
+    gateway, ledger = gateways.gateway(), books.ledger()
+    if event.refund is not None and _is_ours(event.refund_id):
+        # What the gateway does not know, now or ever, has no word to take; asking again is the
+        # sweep's business as long as the payment is not settled.
+        with suppress(StepRefused):
+            yield await gateway.look_up(event.refund)
+    for charge_id in event.charges:
+        if charges.holds_reservation(ledger, charge_id):
+            async for found in gateway.listed(charge_id):
+                yield found
+
+
+def _is_ours(refund_id: str | None) -> bool:
+    if refund_id is None:
+        return False
+    return effects.read(books.ledger(), key_of(refund_id, PAYMENT_STEP)) is not None
 
 
 def _seen(event_id: str) -> bool:
     query = sa.select(schema.gateway_events.c.event_id).where(
-        schema.gateway_events.c.event_id == event_id[:128]
+        schema.gateway_events.c.event_id == event_id[:_LONGEST_ID]
     )
     with books.ledger().reading() as connection:
         return connection.execute(query).first() is not None
 
 
-def _remember(event: dict[str, Any]) -> None:
-    if _seen(event["id"]):
+def _remember(event: GatewayEvent) -> None:
+    if _seen(event.event_id):
         return
     with books.ledger().writing() as connection:
         connection.execute(
             schema.gateway_events.insert().values(
-                event_id=event["id"][:128],
-                kind=str(event.get("type", ""))[:64],
+                event_id=event.event_id[:_LONGEST_ID],
+                kind=event.kind[:64],
                 received_at=books.ledger().clock(),
             )
         )

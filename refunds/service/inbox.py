@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -16,7 +15,7 @@ from refunds import money
 from refunds.errors import BadInput, RefundError
 from refunds.ledger import approvals
 from refunds.ledger.approvals import Filters, Waiting
-from refunds.service import changes, cursors, deciding, limits, pages
+from refunds.service import amounts, changes, cursors, deciding, limits, pages
 from refunds.service.who import Person, Visitor, Writer
 from refunds.values import Sentence
 from tasks import books
@@ -67,13 +66,7 @@ class Wanted(BaseModel):
             return None
         if not money.is_currency(self.currency):
             raise BadInput("choose a currency to compare the amount with")
-        try:
-            minor = Decimal(self.least.replace(",", "")).scaleb(money.digits(self.currency))
-        except InvalidOperation as error:
-            raise BadInput(f"{self.least!r} is not an amount such as 1250.00") from error
-        if not minor.is_finite() or not 0 <= minor <= money.MAX_AMOUNT_MINOR:
-            raise BadInput(f"{self.least!r} is not an amount that a refund can have")
-        return int(minor)
+        return amounts.minor(self.least, self.currency)
 
 
 @router.get("/inbox")

@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
@@ -24,6 +25,8 @@ class Limit:
     rate: Rate
     handful: int = 1
     _left: dict[str, int] = field(default_factory=dict)
+    # Until when somebody is turned away without asking the ledger again, by the process's clock.
+    _shut: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def spend(self, who: str) -> None:
@@ -33,25 +36,36 @@ class Limit:
             if self._left.get(name, 0) > 0:
                 self._left[name] -= 1
                 return
+            still_shut = self._shut.get(name, 0.0) - time.monotonic()
+        if still_shut > 0:
+            raise _too_often(still_shut)
         wait = rates.take(books.ledger(), name, self.rate, self.handful)
-        if wait is not None:
-            seconds = math.ceil(wait.total_seconds())
-            raise Refused(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too-often",
-                f"too many requests; the next one is taken in {seconds} s",
-                "Wait as long as Retry-After says, then send it again.",
-                {"Retry-After": str(seconds)},
-            )
         with self._lock:
-            if len(self._left) >= _MOST_NAMES:
-                self._left.clear()
-            self._left[name] = self._left.get(name, 0) + self.handful - 1
+            for known in (self._left, self._shut):
+                if len(known) >= _MOST_NAMES:
+                    known.clear()
+            if wait is None:
+                self._left[name] = self._left.get(name, 0) + self.handful - 1
+                return
+            self._shut[name] = time.monotonic() + wait.total_seconds()
+        raise _too_often(wait.total_seconds())
 
     def forget(self) -> None:
         """Drop what this process has in hand."""
         with self._lock:
             self._left.clear()
+            self._shut.clear()
+
+
+def _too_often(wait_seconds: float) -> Refused:
+    seconds = math.ceil(wait_seconds)
+    return Refused(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-often",
+        f"too many requests; the next one is taken in {seconds} s",
+        "Wait as long as Retry-After says, then send it again.",
+        {"Retry-After": str(seconds)},
+    )
 
 
 # More who knock at once than a company has; strangers must not fill the memory.

@@ -1,7 +1,6 @@
 """One refund: every fact that its digest binds, and the form that decides on exactly that."""
 
 import asyncio
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -11,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from refunds import differences, links
-from refunds.errors import BadInput, Conflict, DigestStale, UnknownPerson
+from refunds.errors import BadInput, Conflict, DigestStale, UnknownPerson, UnknownRefund
 from refunds.ledger import (
     approvals,
     audit,
@@ -23,7 +22,7 @@ from refunds.ledger import (
     waits,
 )
 from refunds.ledger.approvals import Standing
-from refunds.service import deciding, limits, pages
+from refunds.service import amounts, deciding, limits, pages
 from refunds.service.who import Person, Visitor, Writer
 from refunds.values import RefundId, Sentence
 from tasks import books
@@ -41,11 +40,13 @@ _Link = Annotated[str, Field(max_length=2_000)]
 class Given(BaseModel):
     """What the form sends: the decision, and the digest of what its page showed."""
 
-    decision: Literal["approve", "reject"]
+    decision: Literal["approve", "reject", "propose"]
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     reason: Sentence = ""
     on_behalf_of: Annotated[str, Field(max_length=128)] = ""
     link: _Link = ""
+    # With propose: a smaller amount, as people write it.
+    amount: Annotated[str, Field(max_length=40)] = ""
 
 
 @router.get("/refunds/{refund_id}/review")
@@ -68,26 +69,38 @@ def refund(refund_id: RefundId, visitor: Person, link: _Link = "") -> Response:
 @router.post("/refunds/{refund_id}/review")
 async def decide(refund_id: RefundId, visitor: Writer, given: Annotated[Given, Form()]) -> Response:
     """Decide on what the page showed; a refusal says why, what changed, and how to go on."""
-    if given.decision == "reject" and not given.reason.strip():
-        refusal: Exception = BadInput("say why it is rejected; nothing was decided")
+    try:
+        await _take(refund_id, visitor, given)
+    except UnknownRefund:
+        raise
+    except (BadInput, Conflict) as error:
+        refusal = error
     else:
-        try:
-            await deciding.decide(
-                refund_id,
-                given.decision,
-                person_id=visitor.person_id,
-                digest=given.digest,
-                reason=given.reason,
-                origin=visitor.origin,
-                on_behalf_of=given.on_behalf_of or None,
-                link=given.link or None,
-            )
-        except Conflict as conflict:
-            refusal = conflict
-        else:
-            return pages.see(f"/refunds/{quote(refund_id)}/review#decisions")
+        return pages.see(f"/refunds/{quote(refund_id)}/review#decisions")
     return await asyncio.to_thread(
         _page, refund_id, visitor, refusal=refusal, reason=given.reason, status=_status_of(refusal)
+    )
+
+
+async def _take(refund_id: str, visitor: Visitor, given: Given) -> None:
+    if given.decision == "reject" and not given.reason.strip():
+        raise BadInput("say why it is rejected; nothing was decided")
+    amount_minor = None
+    if given.decision == "propose":
+        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
+        amount_minor = amounts.minor(given.amount, row["currency"])
+        if not 0 < amount_minor < row["amount_minor"]:
+            raise BadInput("propose an amount below the one that is asked; nothing was decided")
+    await deciding.decide(
+        refund_id,
+        "reject" if given.decision == "reject" else "approve",
+        person_id=visitor.person_id,
+        digest=given.digest,
+        reason=given.reason,
+        origin=visitor.origin,
+        on_behalf_of=given.on_behalf_of or None,
+        link=given.link or None,
+        amount_minor=amount_minor,
     )
 
 
@@ -129,19 +142,11 @@ def _page(
         waits=waits.open_waits(ledger, refund_id),
         events=list(reversed(events))[:_EVENTS_SHOWN],
         events_count=len(events),
-        timeline=_timeline(refund_id),
         refusal=refusal,
         changes=_changes(refusal),
         reason=reason,
         link=link,
     )
-
-
-def _timeline(refund_id: str) -> str:
-    """Where the whole history is shown, if this service has that page."""
-    if importlib.util.find_spec("refunds.service.timeline") is None:
-        return ""
-    return f"/refunds/{quote(refund_id)}/timeline"
 
 
 def _assessed(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

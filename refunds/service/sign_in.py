@@ -54,8 +54,8 @@ def sign_in(
     address, known = who.origin(request).ip, person.strip()
     limits.one_place.spend(address)
     limits.one_account_from_one_place.spend(f"{address}:{known.casefold()}")
-    registered = people.find(books.ledger(), known)
-    person_id = registered.person_id if registered else known
+    person_id = accounts.known_as(books.ledger(), known)
+    registered = people.find(books.ledger(), person_id)
     is_known = accounts.check_password(books.ledger(), person_id, password)
     if not is_known or (registered is not None and not registered.is_active):
         metrics.sign_ins.labels("refused").inc()

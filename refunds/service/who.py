@@ -11,6 +11,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from refunds.errors import RefundError
+from refunds.ledger import people
 from refunds.ledger.access import api_keys, sessions
 from refunds.ledger.access.api_keys import ApiKey
 from refunds.ledger.access.sessions import Session
@@ -96,19 +97,24 @@ def is_https() -> bool:
 
 
 def session(request: Request) -> Session | None:
-    """The session that the browser shows, if it lives."""
+    """The session that the browser shows, if it lives and its person still has a place here."""
     token = request.cookies.get(cookie_name())
-    return sessions.find(books.ledger(), token) if token else None
+    found = sessions.find(books.ledger(), token) if token else None
+    if found is None:
+        return None
+    registered = people.find(books.ledger(), found.person_id)
+    return found if registered is None or registered.is_active else None
 
 
 def person(request: Request) -> Visitor:
     """A dependency of pages that need somebody; others are led to the sign-in."""
     found = session(request)
     if found is None:
-        target = request.url.path
-        if request.method == "GET" and request.url.query:
-            target = f"{target}?{request.url.query}"
-        raise NotSignedIn(quote(target))
+        target, query = request.url.path, request.url.query
+        if request.method != "GET":
+            # What was sent is gone; the page that it came from is the inbox or one click from it.
+            target, query = "/inbox", ""
+        raise NotSignedIn(quote(f"{target}?{query}" if query else target))
     return Visitor(found, origin(request))
 
 

@@ -7,19 +7,20 @@ after the gateway was asked is asked for once more.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from refunds import money
 from refunds.errors import HistoryBroken
-from refunds.ledger import people
+from refunds.ledger import charges, people
 from refunds.models import Outcome
 from refunds.verify import rules
 from refunds.verify.dossiers import Dossier, read_all
 from refunds.verify.gateway_books import GatewayBooks, check_charges, disagreements
-from tasks import books, payments
+from tasks import books, gateways
+from tasks.gateways import GatewayRefund
 
 # Often enough to see that it goes on, seldom enough to read.
 _PROGRESS_COUNT = 1_000
@@ -49,7 +50,7 @@ async def verify(progress: Callable[[str], None] = lambda _: None) -> Report:
     """Check everything. Raises SystemUnavailable or StepUnknown when the gateway cannot tell."""
     started_at = books.ledger().clock()
     gateway = GatewayBooks()
-    async for refund in payments.listed():
+    async for refund in _all_refunds():
         gateway.take(refund)
         if gateway.count % _PROGRESS_COUNT == 0:
             progress(f"{gateway.count} refunds read at the gateway")
@@ -57,10 +58,23 @@ async def verify(progress: Callable[[str], None] = lambda _: None) -> Report:
     await asyncio.to_thread(check.run)
     for dossier in check.late:
         fresh = GatewayBooks()
-        async for refund in payments.listed((dossier.payment or {})["request"]["charge"]):
+        charge_id = (dossier.payment or {})["request"]["charge"]
+        async for refund in gateways.gateway().listed(charge_id):
             fresh.take(refund)
         check.report.problems += disagreements(dossier, fresh.ours[dossier.refund_id])
     return check.report
+
+
+async def _all_refunds() -> AsyncIterator[GatewayRefund]:
+    """The gateway's books; where it has no list of all, those of the charges that we know."""
+    every = gateways.gateway().all_listed()
+    if every is not None:
+        async for refund in every:
+            yield refund
+        return
+    for charge_id in charges.all_known(books.ledger()):
+        async for refund in gateways.gateway().listed(charge_id):
+            yield refund
 
 
 class _Check:
@@ -89,7 +103,7 @@ class _Check:
         with ledger.engine.connect().execution_options(**options) as connection:
             for dossier in read_all(connection, problems):
                 self._take(dossier)
-            charges = check_charges(connection, self._gateway, problems)
+            charge_count = check_charges(connection, self._gateway, problems)
         try:
             people.check(ledger)
         except (HistoryBroken, ValueError) as broken:
@@ -101,7 +115,7 @@ class _Check:
         ]
         self.report.counts = {
             **self._counts,
-            "charges": charges,
+            "charges": charge_count,
             "gateway_refunds": self._gateway.count,
             "paid_minor": dict(self._paid),
         }

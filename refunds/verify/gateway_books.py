@@ -3,19 +3,18 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from refunds.errors import NeedsAttention, SystemUnavailable
 from refunds.ledger import schema
 from refunds.verify.dossiers import Dossier
-from tasks import books
+from tasks import shop
+from tasks.gateways import GatewayRefund
 
 # A payment in one of these may be in the gateway's books.
 _PERHAPS_PAID = ("intended", "unknown", "pending", "succeeded")
-
-# At the gateway these gave nothing back.
-_NOT_PAID = ("failed", "canceled")
 
 
 class Booked(NamedTuple):
@@ -25,7 +24,8 @@ class Booked(NamedTuple):
     status: str
     amount_minor: int
     currency: str
-    charge_id: str
+    # A charge may be known by more names than one.
+    charge_ids: tuple[str, ...]
     is_past: bool
 
     def __str__(self) -> str:
@@ -40,25 +40,24 @@ class GatewayBooks:
     outside: dict[str, list[Booked]] = field(default_factory=lambda: defaultdict(list))
     count: int = 0
 
-    def take(self, refund: dict[str, Any]) -> None:
+    def take(self, refund: GatewayRefund) -> None:
         """Take one refund as the gateway lists it."""
         self.count += 1
-        if refund.get("status") in _NOT_PAID:
+        if refund["status"] == "failed":
             return
-        metadata = refund.get("metadata") or {}
         booked = Booked(
-            str(refund.get("id")),
-            str(refund.get("status")),
-            int(refund.get("amount") or 0),
-            str(refund.get("currency")).upper(),
-            str(refund.get("charge")),
-            metadata.get("source") == "history",
+            refund["id"],
+            refund["status"],
+            refund["amount"],
+            refund["currency"],
+            (refund["charge"], *refund.get("other_names", ())),
+            refund.get("source") == "history",
         )
-        refund_id = metadata.get("refund_id")
-        if refund_id and not booked.is_past:
-            self.ours[refund_id].append(booked)
-        else:
-            self.outside[booked.charge_id].append(booked)
+        if refund["refund_id"] and not booked.is_past:
+            self.ours[refund["refund_id"]].append(booked)
+            return
+        for name in booked.charge_ids:
+            self.outside[name].append(booked)
 
 
 def disagreements(dossier: Dossier, found: list[Booked]) -> Iterator[str]:
@@ -80,8 +79,8 @@ def disagreements(dossier: Dossier, found: list[Booked]) -> Iterator[str]:
     booked = found[0]
     if (booked.amount_minor, booked.currency) != (row["amount_minor"], row["currency"]):
         yield f"{name}: the gateway has {shown}, the ledger {row['amount_minor']} {row['currency']}"
-    if booked.charge_id != payment["request"].get("charge"):
-        yield f"{name}: the gateway paid it on charge {booked.charge_id}"
+    if payment["request"].get("charge") not in booked.charge_ids:
+        yield f"{name}: the gateway paid it on charge {booked.charge_ids[0]}"
     if is_paid and booked.status != "succeeded":
         yield f"{name}: the ledger has it paid, and at the gateway it is {booked.status}"
     reference = (payment["response"] or {}).get("id", booked.reference)
@@ -100,7 +99,7 @@ def check_charges(connection: sa.Connection, gateway: GatewayBooks, problems: li
             )
         )
     }
-    shop, count = _past_refunds(), 0
+    past, count = _past_refunds(connection), 0
     query = sa.select(schema.charges).order_by(schema.charges.c.charge_id)
     for row in connection.execute(query).mappings():
         count += 1
@@ -115,7 +114,7 @@ def check_charges(connection: sa.Connection, gateway: GatewayBooks, problems: li
         before = row["refunded_minor"] - sums.get((name, "refunded"), 0)
         outside = gateway.outside.get(name, [])
         at_gateway = sum(booked.amount_minor for booked in outside)
-        if before not in (at_gateway, shop.get(name, 0)):
+        if before not in (at_gateway, past.get(name, 0)):
             problems.append(
                 f"charge {name}: {row['refunded_minor']} is refunded, and the refunds come to "
                 f"{row['refunded_minor'] - before + at_gateway}"
@@ -129,14 +128,11 @@ def check_charges(connection: sa.Connection, gateway: GatewayBooks, problems: li
     return count
 
 
-def _past_refunds() -> dict[str, int]:
+def _past_refunds(connection: sa.Connection) -> dict[str, int]:
     """What the shop had given back on each charge by itself; nothing where it cannot be read."""
-    query = sa.text(
-        "SELECT charge_id, sum(amount_minor) FROM payments WHERE type = 'refund' GROUP BY charge_id"
-    )
+    order_ids = connection.execute(sa.select(schema.refunds.c.order_id).distinct()).scalars().all()
     try:
-        with books.shop().connect().execution_options(reads_only=True) as connection:
-            return {charge_id: int(amount) for charge_id, amount in connection.execute(query)}
-    except sa.exc.OperationalError:
+        return shop.refunded_before(order_ids)
+    except (SystemUnavailable, NeedsAttention):
         # The gateway's own books are enough where the shop is away.
         return {}

@@ -51,17 +51,24 @@ async def load_cases(chunk: Chunk) -> int:
     await _go_on(chunk.at(Turn.ASSESS))
     fresh = [road for road in chunk.at(Turn.ASSESS) if not road.is_recorded]
     try:
-        rules = await asyncio.to_thread(_rules)
-        cases = await asyncio.to_thread(_cases, fresh)
-        features = await asyncio.to_thread(
-            reading.features, books.ledger(), [road.request for road in fresh]
-        )
+        await asyncio.to_thread(_load, fresh)
+    except NeedsAttention:
+        # What the shop has on one of them is for a person; the others go on.
+        for road in fresh:
+            try:
+                await asyncio.to_thread(_load, [road])
+            except RefundError as error:
+                await asides.put_aside(chunk, {road.refund_id: error})
     except RefundError as error:
         await asides.put_aside(chunk, dict.fromkeys([r.refund_id for r in fresh], error))
-        return 0
-    for road in fresh:
+    return sum(road.turn is not Turn.LEFT for road in fresh)
+
+
+def _load(roads: Sequence[Road]) -> None:
+    rules, cases = _rules(), _cases(roads)
+    features = reading.features(books.ledger(), [road.request for road in roads])
+    for road in roads:
         road.case, road.risk, road.rules = cases[road.refund_id], features[road.refund_id], rules
-    return len(fresh)
 
 
 @task(name="ask_opinions", cache_policy=NO_CACHE, persist_result=False)

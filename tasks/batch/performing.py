@@ -6,6 +6,7 @@ they come in: a crash in between loses only results, and those are asked for aga
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +16,17 @@ from refunds.errors import (
     NeedsAttention,
     RefundError,
     StaleRunner,
+    StepBlocked,
     StepRefused,
     StepRetryable,
     StepUnknown,
+    SystemAway,
     SystemUnavailable,
 )
 from refunds.ledger import Page, effects, grouped
 from refunds.ledger.effects import Effect, Ending, Intent
 from refunds.models import Receipt, State
+from tasks import outages
 from tasks.batch.chunk import Road
 from tasks.batch.desk import Desk
 from tasks.batch.journaling import Step
@@ -82,11 +86,13 @@ async def perform(roads: Sequence[Road], doing: Doing) -> Endings:
     )
     ended.errors |= intended.failed
     ended.errors |= {refund_id: StaleRunner(refund_id) for refund_id in intended.stale}
+    doubtful = await outages.doubtful({call.action.system for call in calls.values()})
     gate = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def one(refund_id: str, known: Effect) -> None:
         try:
-            await _patiently(calls[refund_id], known, desk, gate)
+            call = calls[refund_id]
+            await _patiently(call, known, desk, gate, is_doubtful=call.action.system in doubtful)
         except RefundError as error:
             ended.errors[refund_id] = error
         except Exception as error:  # noqa: BLE001 - a bug that one refund meets is that refund's
@@ -120,21 +126,37 @@ class _Call:
         self.road.journal.ended(page, self.doing.step(self.road), self.output)
 
 
-async def _patiently(call: _Call, known: Effect, desk: Desk, gate: asyncio.Semaphore) -> None:
-    """Try again what can end otherwise, as often as the single chain does."""
-    for attempt, pause in enumerate(PAUSES_SECONDS, start=1):
-        try:
-            async with gate:
-                return await _once(call, known, desk)
-        except StepRetryable as error:
-            known = await desk.retried(call.road, call.doing.step(call.road), error, attempt, known)
-            await asyncio.sleep(pause)
+async def _patiently(
+    call: _Call, known: Effect, desk: Desk, gate: asyncio.Semaphore, *, is_doubtful: bool
+) -> None:
+    """Try again what can end otherwise, as often as the single chain does.
+
+    Whether others found the system away is looked up when it was not well this time either: in
+    good times ten thousand calls need not ask.
+    """
     try:
-        async with gate:
+        for attempt, pause in enumerate(PAUSES_SECONDS, start=1):
+            try:
+                async with gate, _watched(call.action, is_doubtful=is_doubtful):
+                    return await _once(call, known, desk)
+            except SystemAway:
+                raise
+            except StepRetryable as error:
+                step = call.doing.step(call.road)
+                known = await desk.retried(call.road, step, error, attempt, known)
+                is_doubtful = True
+                await asyncio.sleep(pause)
+        async with gate, _watched(call.action, is_doubtful=is_doubtful):
             return await _once(call, known, desk)
     except StepRetryable as error:
         await desk.failed(call.road, call.doing.step(call.road), error)
         raise
+
+
+def _watched(action: Action, *, is_doubtful: bool) -> AbstractAsyncContextManager[None]:
+    if not is_doubtful:
+        return nullcontext()
+    return outages.watched(action.system, action.refund_id, action.key)
 
 
 async def _once(call: _Call, known: Effect, desk: Desk) -> None:
@@ -150,15 +172,19 @@ async def _once(call: _Call, known: Effect, desk: Desk) -> None:
         if found is not None:
             await desk.record(road, Ending(key, action.judge(found), found), call.end)
             return None
-        await write(effects.send_again, road.refund_id, key, road.fence)
+        known = await write(effects.send_again, road.refund_id, key, road.fence)
     try:
-        response = await action.send(key)
+        response = await action.send(known.wire_key)
     except SystemUnavailable as error:
         # This send did nothing; what an earlier one did stays as unknown as it was.
         await desk.record(road, Ending(key, known.state, detail=str(error)))
         raise
     except StepUnknown as error:
         await desk.record(road, Ending(key, "unknown", detail=str(error)))
+        raise
+    except StepBlocked as error:
+        await desk.record(road, Ending(key, "blocked", detail=error.detail))
+        await desk.failed(road, call.doing.step(road), error)
         raise
     except StepRefused as error:
         await desk.record(road, Ending(key, "refused", detail=error.detail), call.end)

@@ -7,7 +7,7 @@ from refunds.errors import StaleRunner, StepRetryable
 from refunds.ledger import Ledger, Page, effects, leases, storage, waits
 from refunds.ledger.effects import PAYMENT_STEP, key_of
 from refunds.models import Answer, Standstill, State
-from tasks import books, found_before
+from tasks import books, found_before, outages
 from tasks.batch.chunk import Road
 from tasks.batch.journaling import Step
 from tasks.batch.writer import write
@@ -36,12 +36,10 @@ async def lie_down(road: Road, rest: Rest) -> None:
 
 def wait_out(ledger: Ledger, road: Road, step: Step, outage: StepRetryable) -> str | None:
     """Wait until a system may be back; returns why not, when patience is over."""
-    tried = waits.count_named(ledger, road.refund_id, f"outage-{outage.system}-")
-    pauses = books.policy().patience.outage_seconds
-    if tried >= len(pauses):
-        return f"{outage}, after {tried} attempts"
-    due_at = ledger.clock() + timedelta(seconds=pauses[tried])
-    name = f"outage-{outage.system}-{tried + 1}"
+    following = outages.next_try(ledger, road.refund_id, outage.system, str(outage))
+    if isinstance(following, str):
+        return following
+    name, due_at = following
     _wait_without_a_run(ledger, road, name, reason="timer", due_at=due_at, step=step)
     return None
 

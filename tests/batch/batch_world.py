@@ -215,9 +215,7 @@ async def _and_hang_up(work: Any) -> Any:
     try:
         return await work
     finally:
-        client = http._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        await http.close()
 
 
 async def _in_step(wanted: list[RefundRequest]) -> dict[str, str]:

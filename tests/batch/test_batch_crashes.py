@@ -47,9 +47,7 @@ def test_a_batch_that_is_killed_twice_loses_nothing_and_doubles_nothing(
     ]
     batch_id = world.take_together(for_people)
 
-    codes: list[int] = []
-    for _ in range(2):
-        codes.append(_carried_until(chance.randrange(1, _MOMENTS)))
+    codes = [_carried_until(chance.randrange(1, _MOMENTS)) for _ in range(2)]
     world.carry(batch_id)
     assert 9 in codes
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refunds import prompt
 from refunds.errors import BadInput
+from refunds.ledger import open_ledger, outages
 from refunds.settings import settings
 from tests.cli.cli_world import World, run
 from tests.tasks.model_server import ModelServer, Said
@@ -90,6 +92,33 @@ def test_the_sandboxs_secret_is_not_for_another_gateway(monkeypatch: pytest.Monk
     finding = _findings()["webhook secret"]
     assert not finding["is_well"]
     assert "REFUNDS_WEBHOOK_SECRET" in finding["remedy"]
+
+
+def test_a_system_that_is_away_is_named_while_refunds_wait_for_it(world: World) -> None:
+    ledger = open_ledger(settings().ledger_database_url)
+    for refund_id in ("rf_1", "rf_2", "rf_3"):
+        outages.found_away(ledger, "crm", refund_id, "it answered 503", (30,))
+    finding = _findings()["outages"]
+    assert not finding["is_well"]
+    assert finding["seen"].startswith("crm is away since ")
+
+
+def test_an_adapter_that_lacks_its_file_or_its_channel_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REFUNDS_COUPONS_ADAPTER", "mapped")
+    settings.cache_clear()
+    assert "REFUNDS_SYSTEMS_MAPPING" in _findings()["adapters"]["remedy"]
+    file = tmp_path / "systems.toml"
+    file.write_text("")
+    monkeypatch.setenv("REFUNDS_SYSTEMS_MAPPING", str(file))
+    settings.cache_clear()
+    assert _findings()["adapters"]["seen"].endswith("has no coupons")
+    monkeypatch.setenv("REFUNDS_COUPONS_ADAPTER", "plain")
+    monkeypatch.setenv("REFUNDS_NOTICES_ADAPTER", "apprise")
+    monkeypatch.setenv("REFUNDS_NOTICES_CHANNELS", '{"customer": "json://localhost"}')
+    settings.cache_clear()
+    assert "no channel for service, approver" in _findings()["adapters"]["seen"]
 
 
 @pytest.fixture

@@ -130,16 +130,16 @@ _DAMAGES = {
     "an effect was never intended": (
         (
             "INSERT INTO effects SELECT 'rf_1:sync_crm', refund_id, 'sync_crm', 'crm', request,"
-            " request_digest, 'succeeded', response, detail, 1, fence, first_sent_at, updated_at"
-            " FROM effects WHERE refund_id = 'rf_1'"
+            " request_digest, 'succeeded', response, detail, 1, fence, first_sent_at, updated_at,"
+            " attempt FROM effects WHERE refund_id = 'rf_1'"
         ),
         "rf_1: rf_1:sync_crm is succeeded, and was never intended",
     ),
     "a second effect pays": (
         (
             "INSERT INTO effects SELECT 'rf_1:issue_refund:2', refund_id, step, system, request,"
-            " request_digest, state, response, detail, 1, fence, first_sent_at, updated_at"
-            " FROM effects WHERE refund_id = 'rf_1'"
+            " request_digest, state, response, detail, 1, fence, first_sent_at, updated_at,"
+            " attempt FROM effects WHERE refund_id = 'rf_1'"
         ),
         "rf_1: it is paid by more than one effect",
     ),

@@ -19,6 +19,7 @@ from deployments import stack_roles
 from deployments.setup import set_up
 from deployments.stack_environment import PROJECT, client_environment, server_environment
 from flows import waiting
+from refunds.ledger import schema
 from refunds.ledger.engine import dispose_engines
 from refunds.settings import Settings, settings
 from sandbox.process import SandboxProcess
@@ -85,12 +86,13 @@ async def world(
     ):
         world = World(sandbox, stack)
         world.faults()
+        # What one test's faults made of a system is not the next one's outage.
+        with world.ledger.writing() as connection:
+            connection.execute(schema.outages.delete())
         yield world
         await world.close()
         policy_file().unlink(missing_ok=True)
-        client = tasks_http._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        await tasks_http.close()
     books._engine.cache_clear()
 
 

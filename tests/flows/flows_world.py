@@ -285,6 +285,24 @@ class World:
         waits.end_due(self.ledger)
         await runs.wake(request.refund_id)
 
+    def outage_is_due(self, system: str) -> None:
+        """A system that is away may be tried now, and who waits for it may be woken."""
+        now = self.ledger.clock()
+        with self.ledger.writing() as connection:
+            connection.execute(
+                schema.outages.update().where(schema.outages.c.system == system).values(until=now)
+            )
+            connection.execute(
+                schema.waits.update()
+                .where(schema.waits.c.name.startswith(f"outage-{system}-"))
+                .values(due_at=now)
+            )
+
+    async def wake_due(self) -> None:
+        """Do what the sweep does for waits whose time has come."""
+        for refund_id in waits.end_due(self.ledger):
+            await runs.wake(refund_id)
+
     @contextmanager
     def later(self, seconds: float) -> Iterator[None]:
         """The ledger's clock is ahead for a while."""

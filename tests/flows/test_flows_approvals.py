@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from refunds.errors import ApproverRefused, ChargeDisputed, Conflict, DecisionLate, DigestStale
 from refunds.models import RefundRequest
 from tasks import upkeep
 from tests.flows.flows_world import World, edit_policy, until
+from tests.tasks.listener import Listener
 
 pytestmark = pytest.mark.anyio
 
@@ -123,6 +125,25 @@ async def test_a_lead_may_approve_what_was_escalated(world: World) -> None:
     await world.refunds.decide(request.refund_id, "approve", person="cfo")
     await world.end_of(task)
     world.assert_paid_once(request)
+
+
+async def test_a_card_goes_through_the_notification_block_that_the_policy_names(
+    world: World,
+) -> None:
+    with Listener() as listener:
+        block = CustomWebhookNotificationBlock(
+            name="refunds", url=listener.url, json_data={"text": "{{subject}}: {{body}}"}
+        )
+        await block.asave("refund-cards", overwrite=True)
+        team = 'audience = "refund-approvers"'
+        edit_policy(team, f'{team}\nblock = "custom-webhook/refund-cards"')
+        request = world.request(FOR_A_PERSON)
+        task = await world.start_waiting(request)
+        (message,) = listener.received
+    assert f"Reference: {request.refund_id}:send_card:1:team:block" in message["text"]
+    assert f"/refunds/{request.refund_id}/review" in message["text"]
+    assert _cards(world, request) == []
+    await _reject(world, request, task)
 
 
 async def test_an_order_that_changed_meanwhile_is_asked_about_anew(world: World) -> None:

@@ -78,7 +78,8 @@ async def test_an_undoing_that_is_refused_is_a_persons_case_and_goes_on_when_men
     await world.refunds.resume(request.refund_id, person="ops")
     await world.end_of(task)
     assert world.outcome(request) == "FAILED"
-    assert "cancel_return_label" in world.steps(request)
+    # Under the old key the other system may repeat its old answer.
+    assert "cancel_return_label:2" in world.steps(request)
     world.assert_nothing_paid(request)
 
 

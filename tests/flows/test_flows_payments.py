@@ -2,7 +2,7 @@
 
 import pytest
 
-from refunds.ledger import charges, waits
+from refunds.ledger import charges, effects, outages, waits
 from refunds.models import RefundRequest
 from tasks import books, runs, upkeep
 from tests.flows.flows_world import World, edit_policy, fault, until
@@ -198,3 +198,63 @@ def _settle(world: World, request: RefundRequest, status: str, **more: str) -> N
     (payment,) = world.at_gateway(request)
     body = {"refund": payment["id"], "status": status, **more}
     world.sandbox.put("/gateway/settle", json=body).raise_for_status()
+
+
+async def test_a_disputed_charge_is_a_persons_case_and_is_paid_once_the_dispute_is_won(
+    world: World,
+) -> None:
+    request = world.request()
+    disputed = fault(PAY, "decline", status=400, code="charge_disputed", match=_only(request))
+    world.faults(disputed)
+    task = await world.start_waiting(request, "attention")
+    assert "charge_disputed" in world.row(request)["attention"]
+    world.assert_nothing_paid(request)
+    assert charges.left_on(world.ledger, request.order_id.replace("#", "ch_")) == 0
+    await world.refunds.resume(request.refund_id, person="ops")
+    await world.end_of(task)
+    world.assert_sound(request)
+    assert world.outcome(request) == "PAID"
+    # The gateway repeats its refusal under the first key, so the payment has one of its own.
+    assert world.acts(request, "create_refund") == [f"{request.refund_id}:issue_refund:2"]
+
+
+async def test_a_pending_payment_is_settled_by_an_event_about_its_charge(world: World) -> None:
+    request = world.request()
+    world.faults(
+        fault(PAY, "pending", match=_only(request)),
+        fault(WEBHOOK, "webhook_drop", times=None, match={"event_type": "refund.updated"}),
+    )
+    task = await world.start_waiting(request, "settlement")
+    _settle(world, request, "succeeded")
+    await world.end_of(task)
+    world.assert_paid_once(request)
+
+
+async def test_a_gateway_that_is_away_is_tried_by_one_refund_and_then_pays_all(
+    world: World,
+) -> None:
+    requests = [world.request() for _ in range(5)]
+    world.faults(fault(PAY, "error_before", times=None, status=503))
+    tasks = [await world.start_waiting(request, "outage-gateway-1") for request in requests[:3]]
+    (outage,) = outages.every(world.ledger)
+    sends = _sends(world)
+    # Whoever comes later sends nothing and waits at once.
+    tasks += [await world.start_waiting(request, "outage-gateway-1") for request in requests[3:]]
+    assert _sends(world) == sends
+    assert [world.row(request)["lease_holder"] for request in requests] == [None] * 5
+
+    world.outage_is_due(outage.system)
+    await world.wake_due()
+    await until(lambda: _sends(world) > sends, "one of them tries")
+    world.faults()
+    await until(lambda: not outages.every(world.ledger), "the gateway answered")
+    await world.wake_due()
+    for request, task in zip(requests, tasks, strict=True):
+        await world.end_of(task)
+        world.assert_paid_once(request)
+
+
+def _sends(world: World) -> int:
+    """How often the ledger let a payment be sent."""
+    rows = effects.unsettled(world.ledger)
+    return sum(row["sends"] for row in rows)

@@ -99,6 +99,17 @@ def _conninfo(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+def localstripe() -> str:
+    """The program of localstripe, somebody else's imitation of Stripe."""
+    found = os.environ.get("REFUNDS_TEST_LOCALSTRIPE") or shutil.which("localstripe")
+    if found is None:
+        pytest.skip(
+            "no localstripe: install it from PyPI into an environment of its own and name its "
+            "program in REFUNDS_TEST_LOCALSTRIPE"
+        )
+    return found
+
+
 def _may_make_databases(url: str) -> bool:
     try:
         with psycopg.connect(_conninfo(url), connect_timeout=_CONNECT_SECONDS) as server:

@@ -24,7 +24,10 @@ _TARGET = re.compile(r"`make ([a-z]+)|^\$ make ([a-z]+)", re.MULTILINE)
 _SETTING = re.compile(r"\bREFUNDS_[A-Z_]+\b")
 
 # Read by the tests and not by the program.
-_OF_THE_TESTS = {"REFUNDS_REQUIRE_ALL", "REFUNDS_TEST_POSTGRESQL_URL", "REFUNDS_TEST_REDIS_URL"}
+_OF_THE_TESTS = {
+    *("REFUNDS_REQUIRE_ALL", "REFUNDS_TEST_POSTGRESQL_URL", "REFUNDS_TEST_REDIS_URL"),
+    "REFUNDS_TEST_LOCALSTRIPE",
+}
 
 
 def _text(path: Path) -> str:

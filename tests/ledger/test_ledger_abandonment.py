@@ -156,3 +156,15 @@ def test_money_that_was_given_up_is_free_for_another_refund(desk: Desk) -> None:
     second = desk.paying(desk.case(order))
     assert effects.read(desk.ledger, second.payment_key) is not None
     assert requests.read(desk.ledger, first.refund_id)["attention"] is None
+
+
+def test_a_payment_that_the_gateway_would_not_make_may_be_given_up_and_is_never_made(
+    desk: Desk,
+) -> None:
+    runner = reserved(desk)
+    desk.intend(runner)
+    desk.record(runner, "blocked", detail="charge_disputed")
+    give_up(desk, stuck(desk, runner))
+    assert money(desk, runner) == (0, 0)
+    assert desk.payment(runner).state == "refused"
+    assert "effect.refused" in desk.events(runner.refund_id)

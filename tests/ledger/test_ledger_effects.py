@@ -144,3 +144,32 @@ def test_a_paid_refund_that_came_back_needs_a_person(desk: Desk) -> None:
     assert row["state"] == "needs_attention"
     assert "account closed" in row["attention"]
     assert desk.money(order) == (0, 0)
+
+
+def test_a_blocked_payment_keeps_its_money_and_goes_on_as_a_new_attempt(desk: Desk) -> None:
+    order = desk.order()
+    runner = desk.paying(desk.case(order))
+    desk.record(runner, "blocked", detail="charge_disputed")
+    assert desk.money(order) == (1_000, 0)
+    known = desk.intend(runner)
+    assert (known.state, known.wire_key) == ("blocked", runner.payment_key)
+    desk.clock.advance(3_600)
+    again = effects.send_again(desk.ledger, runner.refund_id, runner.payment_key, runner.fence)
+    assert (again.state, again.wire_key) == ("intended", f"{runner.payment_key}:2")
+    # What the gateway keeps of the new key begins with its own first send.
+    assert again.first_sent_at == desk.clock()
+    assert desk.record(runner, "succeeded", response={"id": "re_1"}).state == "succeeded"
+    assert desk.money(order) == (0, 1_000)
+
+
+def test_an_unknown_payment_is_sent_again_under_the_key_it_had(desk: Desk) -> None:
+    runner = desk.paying()
+    desk.record(runner, "unknown", detail="no answer")
+    again = effects.send_again(desk.ledger, runner.refund_id, runner.payment_key, runner.fence)
+    assert (again.wire_key, again.attempt) == (runner.payment_key, 1)
+
+
+def test_only_the_runner_may_say_that_a_payment_is_blocked(desk: Desk) -> None:
+    runner = desk.paying()
+    with pytest.raises(LedgerRefusal, match="only the runner"):
+        effects.record(desk.ledger, runner.refund_id, runner.payment_key, "blocked")

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from refunds.errors import StaleRunner, UnknownRefund
-from refunds.ledger import charges, effects, history, leases, waits
+from refunds.ledger import charges, effects, history, leases, requests, schema, waits
 from refunds.ledger.book import LEASE_SECONDS
 from refunds.models import Outcome
 from sandbox.testing import until
@@ -188,3 +188,33 @@ def test_whatever_the_runner_writes_renews_its_lease(desk: Desk) -> None:
 def test_nobody_takes_the_lease_of_an_unknown_refund(desk: Desk) -> None:
     with pytest.raises(UnknownRefund):
         leases.take(desk.ledger, "rf_nobody", "run-1")
+
+
+def test_a_lease_from_before_a_clock_was_set_back_holds_nobody_up(desk: Desk) -> None:
+    case = desk.case()
+    desk.clock.advance(3_600)
+    desk.run(case)
+    _held_by_another_host(desk, case.refund_id)
+    assert leases.is_held(requests.read(desk.ledger, case.refund_id), desk.ledger)
+    desk.clock.advance(-3_600)
+    assert not leases.is_held(requests.read(desk.ledger, case.refund_id), desk.ledger)
+    assert leases.take(desk.ledger, case.refund_id, "run-1").fence is not None
+
+
+def test_a_living_process_of_this_host_keeps_its_lease_when_the_clock_is_set_back(
+    desk: Desk,
+) -> None:
+    case = desk.case()
+    desk.clock.advance(3_600)
+    desk.run(case)
+    desk.clock.advance(-3_600)
+    assert leases.is_held(requests.read(desk.ledger, case.refund_id), desk.ledger)
+
+
+def _held_by_another_host(desk: Desk, refund_id: str) -> None:
+    with desk.ledger.writing() as connection:
+        connection.execute(
+            schema.refunds.update()
+            .where(schema.refunds.c.refund_id == refund_id)
+            .values(lease_holder=OTHER_HOST)
+        )

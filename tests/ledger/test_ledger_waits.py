@@ -178,3 +178,22 @@ def test_a_time_without_a_zone_is_refused(desk: Desk) -> None:
         row = schema.waits.c
         query = sa.select(row.name).where(row.refund_id == runner.refund_id)
         assert connection.execute(query).all() == []
+
+
+def test_a_wake_up_from_before_the_clock_was_set_back_is_given_again(desk: Desk) -> None:
+    runner = desk.run()
+    desk.clock.advance(3_600)
+    waits.open_wait(
+        desk.ledger,
+        runner.refund_id,
+        "outage-crm-1",
+        reason="timer",
+        run_id="run-1",
+        fence=runner.fence,
+        due_at=desk.clock(),
+    )
+    waits.end_due(desk.ledger)
+    assert waits.claim_wake(desk.ledger, runner.refund_id) == "run-1"
+    assert waits.claim_wake(desk.ledger, runner.refund_id) is None
+    desk.clock.advance(-3_600)
+    assert waits.claim_wake(desk.ledger, runner.refund_id) == "run-1"

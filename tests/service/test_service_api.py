@@ -223,3 +223,14 @@ def test_metrics_tell_how_refunds_stand_without_naming_one(desk: World) -> None:
 def test_only_known_names_of_the_service_are_answered(desk: World) -> None:
     answer = desk.client.get("/health", headers={"Host": "evil.example"})
     assert answer.status_code == 400
+
+
+def test_a_key_proposes_a_smaller_amount_as_its_person(desk: World) -> None:
+    refund_id, key = desk.waiting(), desk.key(Scope.DECIDE, person="ann")
+    path, digest = f"/refunds/{refund_id}/decisions", desk.standing(refund_id).digest
+    body = {"decision": "propose", "digest": digest, "amount_minor": 100_000}
+    answer = desk.client.post(path, json=body, headers=key)
+    assert (answer.status_code, answer.json()["amount_minor"]) == (200, 100_000)
+    larger = {**body, "amount_minor": 900_000}
+    assert desk.client.post(path, json=larger, headers=key).status_code == 409
+    assert desk.said(refund_id) == []

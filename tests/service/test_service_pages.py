@@ -403,3 +403,38 @@ def test_who_looked_is_in_the_history_once(desk: World) -> None:
         "ann",
         desk.standing(refund_id).digest,
     )
+
+
+# --- A smaller amount: a new question, never a payment ---
+
+
+def test_a_smaller_amount_is_asked_anew_under_a_new_digest(desk: World) -> None:
+    refund_id = desk.waiting()
+    browser = desk.browser("ann")
+    answer = browser.decide(refund_id, "propose", amount="1,000.50", reason="Half was worn")
+    assert answer.status_code == 303
+    browser.get(review(refund_id))
+    assert "ann proposed $1,000.50 in place of $1,500.00" in browser.text
+    assert "It is asked anew under a new digest." in browser.text
+    assert desk.said(refund_id) == []
+
+
+@pytest.mark.parametrize(
+    ("amount", "said"),
+    [
+        ("", "is not an amount"),
+        ("0", "below the one that is asked"),
+        ("1500.00", "below the one that is asked"),
+        ("-5", "is not an amount"),
+        ("10.005", "is finer than USD"),
+        ("1e400", "is not an amount"),
+    ],
+)
+def test_an_amount_that_cannot_be_proposed_is_explained(
+    desk: World, amount: str, said: str
+) -> None:
+    refund_id = desk.waiting()
+    browser = desk.browser("ann")
+    assert browser.decide(refund_id, "propose", amount=amount).status_code == 422
+    assert said in browser.text
+    assert desk.standing(refund_id).status == "open"

@@ -154,3 +154,19 @@ def test_the_service_makes_its_own_secret_where_none_is_given(desk: World) -> No
 
 def test_the_address_of_the_sign_in_is_of_this_service(desk: World) -> None:
     assert desk.client.get(f"{HERE}/inbox", follow_redirects=False).status_code == 303
+
+
+def test_whoever_loses_their_place_is_out_at_once(desk: World) -> None:
+    people.add(desk.ledger, Person(person_id="ann", name="Ann Lee"), by="test")
+    accounts.set_password(desk.ledger, "Ann Lee", PASSWORD)
+    browser = desk.browser("ann")
+    browser.get("/inbox")
+    assert "Ann Lee" in browser.text
+    people.change(desk.ledger, "ann", by="test", is_active=False)
+    browser.get("/inbox")
+    assert "Sign out" not in browser.text
+
+
+def test_a_form_that_comes_after_the_session_ended_leads_to_the_inbox(desk: World) -> None:
+    answer = desk.browser().post("/rejections", chosen=["x"], reason="late")
+    assert answer.headers["Location"] == "/sign-in?next=/inbox"

@@ -40,7 +40,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
 
 
 async def close_connections() -> None:
-    await http._client().aclose()
+    await http.close()
 
 
 @pytest.fixture

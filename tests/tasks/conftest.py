@@ -1,13 +1,13 @@
 """One sandbox and one ledger a module; settings that point every task at them."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from refunds.ledger import connector, engine_of, migrate
+from refunds.ledger import connector, engine_of, migrate, schema
 from refunds.settings import settings
 from sandbox.process import SandboxProcess
 from tasks import books, http
@@ -45,10 +45,32 @@ def world(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     books._engine.cache_clear()
     world = World(outside)
     world.faults()
+    # What one test's faults made of a system is not the next one's outage.
+    with world.ledger.writing() as connection:
+        connection.execute(schema.outages.delete())
     yield world
     books.shop().dispose()
     books._engine.cache_clear()
 
 
 async def _close() -> None:
-    await http._client().aclose()
+    await http.close()
+
+
+@pytest.fixture
+def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a fake in a system's place, with the settings that its adapter needs."""
+    real, fakes = http._pool, dict[str, httpx.AsyncBaseTransport]()
+
+    def pool(system: str, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        return fakes.get(system) or real(system, url)
+
+    monkeypatch.setattr(http, "_pool", pool)
+
+    def put(system: str, fake: httpx.AsyncBaseTransport, **variables: str) -> None:
+        fakes[system] = fake
+        for name, value in variables.items():
+            monkeypatch.setenv(f"REFUNDS_{name.upper()}", value)
+        settings.cache_clear()
+
+    return put

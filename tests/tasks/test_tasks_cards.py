@@ -1,11 +1,8 @@
 """A card says what was asked, wherever and whenever it is sent again."""
 
-import json
-import threading
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -21,6 +18,7 @@ from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
 from tasks import cards, notifier
 from tasks.effect import perform
+from tests.tasks.listener import Listener
 from tests.tasks.tasks_world import MAKING, World, fault
 
 CARD = MAKING["send_card"]
@@ -87,36 +85,6 @@ class AppriseOverJson(AppriseNotificationBlock):
     """Apprise's own way to speak JSON over HTTP."""
 
     _block_type_slug = "apprise-json"
-
-
-class Listener:
-    """A web server that remembers what it was sent."""
-
-    def __init__(self) -> None:
-        self.received: list[dict[str, Any]] = []
-        received = self.received
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Nothing is printed."""
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def person(person_id: str, **fields: Any) -> Person:

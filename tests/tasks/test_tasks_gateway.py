@@ -1,41 +1,36 @@
-"""Our adapter to a gateway that speaks Stripe's refund API meets the contract."""
+"""Each adapter to a payment gateway meets the contract."""
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
-from tasks import payments
-from tests.tasks.gateway_conformance import Gateway, GatewayConformance
+from refunds.errors import NeedsAttention, SystemUnavailable
+from refunds.settings import settings
+from tasks.gateways import Gateway, PaymentOrder
+from tasks.gateways.paypal import PayPal
+from tasks.gateways.stripe import Stripe
+from tests.tasks.fakes import Answer, FakePayPal, FakeServer
+from tests.tasks.gateway_conformance import GatewayBench, GatewayConformance
 from tests.tasks.tasks_world import PAY, World, fault
 
 
-class StripeAdapter:
-    """tasks.payments against the sandbox."""
+class SandboxBench(GatewayBench):
+    """The Stripe adapter, and the sandbox's hands."""
+
+    adapter: Gateway = Stripe()
+    name = "rf_charge"
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.run = world.run
 
     def new_charge(self, captured_minor: int) -> str:
         order_id = self.world.request(paid_minor=captured_minor).order_id
         return f"ch_{order_id.removeprefix('#')}"
-
-    def pay(self, charge_id: str, amount_minor: int, key: str) -> dict[str, Any]:
-        form = {"charge": charge_id, "amount": str(amount_minor)}
-        ours = {"metadata[refund_id]": key.partition(":")[0], "metadata[key]": key}
-        call = payments._call("POST", "/v1/refunds", key=key, form=form | ours)
-        return payments._kept(self.world.run(call))
-
-    def find(self, charge_id: str, key: str) -> dict[str, Any] | None:
-        return self.world.run(payments.find(charge_id, key.partition(":")[0], key))
-
-    def listed(self, charge_id: str) -> list[dict[str, Any]]:
-        async def every() -> list[dict[str, Any]]:
-            return [refund async for refund in payments.listed(charge_id)]
-
-        return self.world.run(every())
-
-    def look_up(self, reference: str) -> dict[str, Any]:
-        return self.world.run(payments.look_up(reference))
 
     def next_is_pending(self) -> None:
         self.world.faults(fault(PAY.endpoint, "pending"))
@@ -43,11 +38,179 @@ class StripeAdapter:
     def next_is_declined(self) -> None:
         self.world.faults(fault(PAY.endpoint, "decline"))
 
+    def next_is_blocked(self) -> None:
+        self.world.faults(fault(PAY.endpoint, "decline", status=400, code="charge_disputed"))
+
+    def next_acts_and_is_silent(self) -> None:
+        self.world.faults(fault(PAY.endpoint, "reset_after"))
+
     def settle(self, reference: str, status: str) -> None:
         self.world.settle(reference, status)
 
 
 class TestStripeAdapter(GatewayConformance):
     @pytest.fixture
-    def gateway(self, world: World) -> Gateway:
-        return StripeAdapter(world)
+    def gateway(self, world: World) -> GatewayBench:
+        return SandboxBench(world)
+
+
+class IntentBench(SandboxBench):
+    """The same with charges that are known by the payment intent that made them."""
+
+    name = "rf_intent"
+
+    def new_charge(self, captured_minor: int) -> str:
+        charge_id = super().new_charge(captured_minor)
+        charge = self.world.client.get(
+            f"/gateway/v1/charges/{charge_id}", headers={"Authorization": "Bearer sk_test_sandbox"}
+        )
+        found: dict[str, Any] = charge.raise_for_status().json()
+        return str(found["payment_intent"])
+
+
+class TestStripeAdapterWithPaymentIntents(GatewayConformance):
+    @pytest.fixture
+    def gateway(self, world: World) -> GatewayBench:
+        return IntentBench(world)
+
+
+class PayPalBench(GatewayBench):
+    """The PayPal adapter against PayPal's rules in memory."""
+
+    name = "rf_paypal"
+
+    def __init__(self, world: World, server: FakePayPal) -> None:
+        self.run = world.run
+        self.adapter = PayPal()
+        self.server = server
+
+    def new_charge(self, captured_minor: int) -> str:
+        charge_id = f"CAP{len(self.server.captures)}X"
+        self.server.captures[charge_id] = captured_minor
+        return charge_id
+
+    def next_is_pending(self) -> None:
+        self.server.next_status = "PENDING"
+
+    def next_is_declined(self) -> None:
+        self.server.next_issue = "REFUND_FAILED_INSUFFICIENT_FUNDS_ON_CARD"
+
+    def next_is_blocked(self) -> None:
+        self.server.next_issue = "INSUFFICIENT_FUNDS"
+
+    def next_acts_and_is_silent(self) -> None:
+        self.server.faults.append("silent")
+
+    def settle(self, reference: str, status: str) -> None:
+        (refund,) = [refund for refund in self.server.refunds if refund["id"] == reference]
+        refund["status"] = {"succeeded": "COMPLETED", "failed": "FAILED"}[status]
+
+
+class TestPayPalAdapter(GatewayConformance):
+    @pytest.fixture
+    def gateway(self, world: World, reach: Callable[..., None]) -> GatewayBench:
+        server = FakePayPal()
+        reach("gateway", server, gateway_url=server.base, gateway_key="client:secret")
+        return PayPalBench(world, server)
+
+    def test_one_token_serves_many_calls(self, gateway: PayPalBench) -> None:
+        charge = gateway.new_charge(10_000)
+        for number in range(3):
+            gateway.pay(charge, 100, f"{gateway.name}:{number}")
+        assert gateway.server.tokens == 1
+
+    def test_an_amount_with_more_digits_than_paypal_has_is_for_a_person(
+        self, gateway: PayPalBench
+    ) -> None:
+        for amount_minor, currency in ((1_234, "KWD"), (1_050, "HUF")):
+            with pytest.raises(NeedsAttention, match="exactly"):
+                gateway.adapter.check(an_order(amount_minor, currency))
+        for amount_minor, currency in ((1_230, "KWD"), (1_000, "HUF"), (7, "JPY"), (1, "USD")):
+            gateway.adapter.check(an_order(amount_minor, currency))
+
+    def test_an_event_counts_when_paypal_says_that_it_sent_it(self, gateway: PayPalBench) -> None:
+        about = {"id": "R1", "invoice_id": "rf_1"}
+        event = {"id": "WH-E1", "event_type": "PAYMENT.CAPTURE.REFUNDED", "resource": about}
+        body, now = json.dumps(event).encode(), datetime(2026, 11, 25, tzinfo=UTC)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("REFUNDS_WEBHOOK_SECRET", "WH-1")
+            settings.cache_clear()
+            heard = gateway.run(
+                gateway.adapter.event(body, {"paypal-transmission-sig": "signed"}, now)
+            )
+            assert (heard.event_id, heard.refund, heard.refund_id) == ("WH-E1", "R1", "rf_1")
+            with pytest.raises(ValueError, match="did not send"):
+                gateway.run(gateway.adapter.event(body, {"paypal-transmission-sig": "no"}, now))
+
+
+def an_order(amount_minor: int, currency: str) -> PaymentOrder:
+    return PaymentOrder("rf_1", "#W1", "ch_1", amount_minor, currency, "card_1", "rf_1:1")
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "currency", "sent"),
+    [
+        (1_050, "USD", 1_050),
+        (1_050, "JPY", 1_050),
+        (10_500, "KWD", 10_500),
+        # Stripe keeps two zeros on these, which have no digits.
+        (1_050, "ISK", 105_000),
+        (1_050, "UGX", 105_000),
+        # And takes whole units of this one, which has two digits.
+        (10_500, "MGA", 105),
+    ],
+)
+def test_stripe_gets_the_amount_in_its_own_digits_and_gives_it_back_in_ours(
+    world: World, reach: Callable[..., None], amount_minor: int, currency: str, sent: int
+) -> None:
+    server = FakeStripe(currency)
+    reach("gateway", server)
+    made = world.run(Stripe().pay(an_order(amount_minor, currency), "rf_1:1"))
+    assert server.amounts == [str(sent)]
+    assert (made["amount"], made["currency"]) == (amount_minor, currency)
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "currency"), [(10_505, "KWD"), (1, "BHD"), (10_550, "MGA")]
+)
+def test_an_amount_that_stripe_would_have_to_round_is_for_a_person(
+    amount_minor: int, currency: str
+) -> None:
+    with pytest.raises(NeedsAttention, match="smallest step"):
+        Stripe().check(an_order(amount_minor, currency))
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_a_refusal_that_is_not_in_the_gateways_words_refuses_nothing(
+    world: World, reach: Callable[..., None], status: int
+) -> None:
+    reach("gateway", Page(status))
+    with pytest.raises(SystemUnavailable, match="REFUNDS_GATEWAY_URL"):
+        world.run(Stripe().pay(an_order(100, "USD"), "rf_1:1"))
+
+
+class FakeStripe(FakeServer):
+    """Pays whatever it is asked."""
+
+    def __init__(self, currency: str) -> None:
+        super().__init__()
+        self.currency = currency
+        self.amounts: list[str] = []
+
+    def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+        form = dict(parse_qsl(body.decode()))
+        self.amounts.append(form["amount"])
+        refund = {"id": "re_1", "status": "succeeded", "currency": self.currency.lower()}
+        metadata = {"key": form["metadata[key]"], "refund_id": form["metadata[refund_id]"]}
+        return 200, {**refund, "amount": int(form["amount"]), "metadata": metadata}
+
+
+class Page(FakeServer):
+    """A proxy that answers with a page of its own."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+    def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+        return self.status, "Blocked by policy"

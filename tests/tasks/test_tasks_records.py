@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from refunds.errors import BadInput, NeedsAttention, StaleRunner, SystemUnavailable
-from refunds.ledger import approvals, charges, leases, requests
-from refunds.models import Assessment, Case, Outcome, Verdict
+from refunds.ledger import approvals, charges, history, leases, requests
+from refunds.models import Assessment, Case, Outcome, RiskFeatures, Verdict
 from refunds.settings import settings
 from sandbox.testing import order_record
 from tasks import books, model, orders, records, risk
-from tests.tasks.tasks_world import World
+from tests.tasks.tasks_world import PAY, World, fault
 
 
 def assessed(verdict: Verdict = Verdict.REVIEW) -> Assessment:
@@ -147,3 +147,43 @@ def test_a_policy_that_cannot_be_read_needs_a_person(
     settings.cache_clear()
     with pytest.raises(NeedsAttention, match="cannot be read"):
         world.run(records.load_policy.fn(case))
+
+
+def test_a_round_is_assessed_once_even_when_its_results_are_lost(world: World) -> None:
+    case = running(world)
+    assessment = assessed()
+    features = world.run(risk.load_risk.fn(case))
+    world.run(_written(case, assessment, features))
+    order = order_record(case.request.order_id, paid_minor=10_000, status="processed")
+    world.client.post("/shop/orders", json=[order]).raise_for_status()
+    again: Case = world.run(orders.load_order.fn(case.request, 1))
+    assert again.order == case.order
+    assert world.run(orders.load_after_sale.fn(again)).after_sales == case.after_sales
+    world.run(_written(case, assessment, features))
+    events = history.read(world.ledger, case.refund_id)
+    assert [event["event"] for event in events].count("refund.assessed") == 1
+    fresh: Case = world.run(orders.load_order.fn(case.request, 2))
+    assert fresh.order is not None
+    assert fresh.order.status == "processed"
+
+
+def test_a_payment_that_was_refused_reserves_nothing_again(world: World) -> None:
+    case = running(world)
+    assert reserve(world, case, assessed(Verdict.APPROVE))
+    world.faults(fault(PAY.endpoint, "decline"))
+    world.perform(PAY, (case,))
+    world.faults()
+    assert not charges.holds_money(world.ledger, case.refund_id)
+    assert reserve(world, case, assessed(Verdict.APPROVE))
+    assert not charges.holds_money(world.ledger, case.refund_id)
+
+
+async def _written(case: Case, assessment: Assessment, features: RiskFeatures) -> None:
+    """`record_assessment` without the page that Prefect shows of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "acreate_markdown_artifact", _nothing)
+        await records.record_assessment.fn(case, assessment, features)
+
+
+async def _nothing(**_: object) -> None:
+    """Nobody looks."""

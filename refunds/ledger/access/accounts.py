@@ -8,6 +8,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from refunds import home_secrets
 from refunds.errors import BadInput
+from refunds.ledger import people
 from refunds.ledger.access import schema
 from refunds.ledger.book import Ledger
 from refunds.ledger.engine import insert_if_absent
@@ -33,7 +34,7 @@ def set_password(ledger: Ledger, person_id: str, password: str) -> None:
     """
     if not _SHORTEST <= len(password) <= _LONGEST:
         raise BadInput(f"a password has {_SHORTEST} to {_LONGEST} characters, not {len(password)}")
-    hashed = _hasher.hash(password)
+    hashed, person_id = _hasher.hash(password), known_as(ledger, person_id)
     row = schema.accounts.c
     values = {"password_hash": hashed, "changed_at": ledger.clock()}
     with ledger.writing() as connection:
@@ -44,6 +45,12 @@ def set_password(ledger: Ledger, person_id: str, password: str) -> None:
             schema.accounts.update().where(row.person_id == person_id).values(**values)
         )
         _end_sessions(connection, person_id)
+
+
+def known_as(ledger: Ledger, name: str) -> str:
+    """Under which id somebody signs in: their registered one, else the name as it is given."""
+    registered = people.find(ledger, name)
+    return registered.person_id if registered is not None else name.strip()
 
 
 def has_password(ledger: Ledger, person_id: str) -> bool:
@@ -63,6 +70,7 @@ def check_password(ledger: Ledger, person_id: str, password: str) -> bool:
 
 def forget(ledger: Ledger, person_id: str) -> None:
     """Take a person's password, identities and sessions away; what they decided stays."""
+    person_id = known_as(ledger, person_id)
     with ledger.writing() as connection:
         for table in (schema.accounts, schema.identities):
             connection.execute(table.delete().where(table.c.person_id == person_id))
@@ -71,7 +79,7 @@ def forget(ledger: Ledger, person_id: str) -> None:
 
 def link(ledger: Ledger, issuer: str, subject: str, person_id: str) -> None:
     """Let whoever the company's sign-in calls `subject` be this person."""
-    row = schema.identities.c
+    row, person_id = schema.identities.c, known_as(ledger, person_id)
     with ledger.writing() as connection:
         connection.execute(
             schema.identities.delete().where(row.issuer == issuer, row.subject == subject)

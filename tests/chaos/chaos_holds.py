@@ -1,0 +1,79 @@
+"""Breakpoints from outside: triggers in the test's own database hold whoever writes a row.
+
+A trigger waits for an advisory lock that the test holds. Nothing of it is in production code,
+and a held process sits exactly between two of its statements until it is let go or killed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import psycopg
+
+# Tells our advisory locks apart from others' (migrations take one).
+_OURS = 7_305
+
+# Below the 30 s that a ledger's statement waits for a lock, so that who is let go, goes on.
+_TRIGGERS = (
+    ("effects", "INSERT", "NEW.refund_id", "'intend:' || NEW.step"),
+    ("effects", "UPDATE", "NEW.refund_id", "'record:' || NEW.step || ':' || NEW.state"),
+    ("waits", "INSERT", "NEW.refund_id", "'wait:' || split_part(NEW.name, '-', 1)"),
+    (
+        "results",
+        "INSERT",
+        "split_part(NEW.key, ':', 1)",
+        "'result:' || split_part(NEW.key, ':', 2)",
+    ),
+)
+
+
+class Holds:
+    """The places where somebody is to be held, by refund."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+        self._numbers = itertools.count(1)
+        self._held: dict[str, int] = {}
+
+    def install(self) -> None:
+        """Put the triggers into the ledger's database."""
+        run: Any = self._connection.execute
+        run("CREATE TABLE IF NOT EXISTS chaos_holds (refund_id text, point text, number int)")
+        for table, when, refund, point in _TRIGGERS:
+            name = f"chaos_{table}_{when}".lower()
+            run(
+                f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ "
+                f"DECLARE found int; BEGIN SELECT number INTO found FROM chaos_holds "
+                f"WHERE refund_id = {refund} AND point = {point}; "
+                f"IF found IS NOT NULL THEN PERFORM pg_advisory_xact_lock_shared({_OURS}, found); "
+                f"END IF; RETURN NEW; END $$"
+            )
+            run(
+                f"CREATE OR REPLACE TRIGGER {name} BEFORE {when} ON {table} "
+                f"FOR EACH ROW EXECUTE FUNCTION {name}()"
+            )
+
+    def at(self, refund_id: str, point: str) -> None:
+        """Hold whoever comes to this point with this refund."""
+        number = next(self._numbers)
+        self._connection.execute("SELECT pg_advisory_lock(%s, %s)", (_OURS, number))
+        self._connection.execute(
+            "INSERT INTO chaos_holds VALUES (%s, %s, %s)", (refund_id, point, number)
+        )
+        self._held[refund_id] = number
+
+    def has_come(self, refund_id: str) -> bool:
+        """Whether somebody is held there."""
+        found = self._connection.execute(
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s "
+            "AND objid = %s AND NOT granted",
+            (_OURS, self._held[refund_id]),
+        )
+        return found.fetchone() is not None
+
+    def let_go(self) -> None:
+        """Hold nobody any more."""
+        self._connection.execute("DELETE FROM chaos_holds")
+        self._connection.execute("SELECT pg_advisory_unlock_all()")
+        self._held.clear()
