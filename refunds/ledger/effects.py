@@ -250,7 +250,7 @@ def reopen(page: Page) -> int:
     reopened = page.connection.execute(
         schema.effects.update()
         .where(row.refund_id == page.refund_id, row.state == "refused", row.step != PAYMENT_STEP)
-        .values(state="intended", attempt=schema.effects.c.attempt + 1, updated_at=page.now)
+        .values(state="intended", attempt=row.attempt + 1, updated_at=page.now)
     ).rowcount
     if reopened:
         page.append("effects.reopened", {"count": reopened})

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from refunds.clock import system_clock
-from refunds.ledger import Ledger, batches, waits
+from refunds.ledger import Ledger, batches, schema, waits
 from refunds.models import Outcome
 from tasks import books
 from tests.batch.batch_world import World
@@ -31,10 +31,14 @@ def test_a_system_that_is_away_is_waited_for_without_a_run_and_calls_the_batch_b
     assert batches.to_launch(world.ledger) == []
 
     world.faults()
+    with world.ledger.writing() as connection:
+        connection.execute(schema.outages.update().values(until=system_clock()))
     in_an_hour = Ledger(books.ledger().engine, lambda: system_clock() + timedelta(hours=1))
-    assert len(waits.end_due(in_an_hour)) == 3
-    [called_back] = batches.to_launch(world.ledger)
-    world.carry(called_back.batch_id)
+    # One tries, and what it finds lets the others go on.
+    for woken in (1, 2):
+        assert len(waits.end_due(in_an_hour)) == woken
+        [called_back] = batches.to_launch(world.ledger)
+        world.carry(called_back.batch_id)
     assert world.states() == {"completed": 3}
     assert world.broken() == []
 

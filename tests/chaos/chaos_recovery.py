@@ -46,15 +46,14 @@ def kill_again_and_again(stack: ChaosStack, seed: int, *, refunds: int, kills: i
     names = [f"rf-{seed}-recovery-{number:03}" for number in range(refunds)]
     stack.take_many(names)
     for _ in range(kills):
-        until(lambda: _under_way(stack), "some refunds are under way")
         # A moment that nothing marks: that is what is tested.
         time.sleep(dice.uniform(0, _MOST_PAUSE_SECONDS))
-        until(lambda: _under_way(stack), "some refunds are under way")
-        killed_at, struck = datetime.now(UTC), _under_way(stack)
+        struck = until(lambda: _under_way(stack), "some refunds are under way")
+        killed_at = datetime.now(UTC)
         stack.kill_role("worker")
         began = psutil.Process(stack.pid("worker")).create_time()
         first = until(
-            partial(_first_step, stack, struck, killed_at),
+            partial(_first_step, stack, killed_at),
             "an interrupted refund goes on",
         )
         found.interrupted.append(len(struck))
@@ -77,24 +76,23 @@ def _unfinished(stack: ChaosStack) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
-def _first_step(stack: ChaosStack, struck: list[str], since: datetime) -> datetime | None:
-    """When the first of the interrupted refunds had a step done by its further run."""
+def _first_step(stack: ChaosStack, since: datetime) -> datetime | None:
+    """When the first refund that was given to a further run had a step done by it."""
     row = schema.history.c
-    launched = (
-        sa.select(row.refund_id, sa.func.min(row.sequence).label("sequence"))
-        .where(row.refund_id.in_(struck), row.event == "run.launched", row.at > since)
-        .group_by(row.refund_id)
-        .subquery()
-    )
     query = (
-        sa.select(sa.func.min(row.at))
-        .join(launched, launched.c.refund_id == row.refund_id)
-        .where(row.sequence > launched.c.sequence, row.event != "run.launched")
-        .where(row.event != "run.took_over")
+        sa.select(row.refund_id, row.event, row.data, row.at)
+        .where(row.at > since)
+        .order_by(row.at, row.sequence)
     )
+    further: set[str] = set()
     with stack.ledger.reading() as connection:
-        found: datetime | None = connection.execute(query).scalar()
-    return found
+        for refund_id, event, data, at in connection.execute(query):
+            if event == "run.launched" and data["run_number"] > 1:
+                further.add(refund_id)
+            elif event == "step.ended" and refund_id in further:
+                found: datetime = at
+                return found
+    return None
 
 
 def _last_end(stack: ChaosStack) -> float:

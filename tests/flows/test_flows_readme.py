@@ -60,7 +60,12 @@ async def python(world: World, *arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    try:
+        out, err = await process.communicate()
+    finally:
+        # A test that fails leaves nothing running.
+        if process.returncode is None:
+            process.kill()
     assert process.returncode == 0, err.decode()
     return out.decode()
 
@@ -71,7 +76,7 @@ def likened(text: str) -> list[str]:
 
 
 async def test_the_transcript_in_the_readme_is_what_the_commands_print(world: World) -> None:
-    transcript = block("console", "refunds decide").splitlines()
+    transcript = block("console", "$ refunds show rf_").splitlines()
     commands = [line.removeprefix("$ ") for line in transcript if line.startswith("$ ")]
     decided = shlex.split(commands[0])[2]
     [of_customer] = records("refund_requests", refund_id=decided)

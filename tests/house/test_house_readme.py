@@ -25,8 +25,10 @@ _SETTING = re.compile(r"\bREFUNDS_[A-Z_]+\b")
 
 # Read by the tests and not by the program.
 _OF_THE_TESTS = {
-    *("REFUNDS_REQUIRE_ALL", "REFUNDS_TEST_POSTGRESQL_URL", "REFUNDS_TEST_REDIS_URL"),
-    "REFUNDS_TEST_LOCALSTRIPE",
+    name
+    for path in (ROOT / "tests").rglob("*.py")
+    if path != Path(__file__)
+    for name in _SETTING.findall(path.read_text(encoding="utf-8"))
 }
 
 

@@ -151,7 +151,7 @@ def test_a_change_of_how_it_waits_is_found(world: Rehearsal, edited: Edited) -> 
         "import subprocess; subprocess.run(['true'])",
         "import sqlite3; sqlite3.connect(':memory:')",
         "open('replayed.txt', 'w')",
-        "await payments.reconcile({})",
+        "await payments.reconcile({'key': 'k', 'response': {'id': 're_1'}})",
         "records.check_against_shop([case.request])",
         "payments.issue_refund.submit(case)",
     ],
