@@ -12,7 +12,17 @@ from prefect.runtime import flow_run
 from refunds import asking, wording
 from refunds.differences import Change, changes_between, told
 from refunds.errors import BadInput, ChargeExhausted, NeedsAttention
-from refunds.ledger import Page, approvals, charges, effects, history, leases, requests, waits
+from refunds.ledger import (
+    Page,
+    approvals,
+    assessed,
+    charges,
+    effects,
+    history,
+    leases,
+    requests,
+    waits,
+)
 from refunds.ledger.effects import PAYMENT_STEP, key_of
 from refunds.models import (
     ApprovalRequest,
@@ -135,11 +145,8 @@ def write_assessment(page: Page, case: Case, assessment: Assessment, risk: RiskF
     page.append(
         "refund.assessed",
         {
-            "round": case.round,
+            **assessed.told(case),
             "assessment": assessment.plain(),
-            "order": case.order.plain() if case.order else None,
-            "after_sales": [record.plain() for record in case.after_sales],
-            "rivals": [rival.plain() for rival in case.rivals],
             "risk": risk.plain(),
         },
     )

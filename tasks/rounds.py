@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from refunds import policy_file
 from refunds.errors import NeedsAttention
-from refunds.ledger import history, policies
-from refunds.models import AfterSale, Assessment, Case, Order, RefundRequest, RiskFeatures, Rival
+from refunds.ledger import assessed, history, policies
+from refunds.models import Assessment, Case, RefundRequest, RiskFeatures
 from refunds.policy_file import Policy
 from tasks import books
 
@@ -23,13 +23,7 @@ def case_of(request: RefundRequest, round_number: int) -> Case | None:
     if known is None:
         return None
     try:
-        return Case(
-            request=request,
-            round=round_number,
-            order=Order.model_validate(known["order"]) if known["order"] else None,
-            after_sales=tuple(map(AfterSale.model_validate, known["after_sales"])),
-            rivals=tuple(map(Rival.model_validate, known["rivals"])),
-        )
+        return assessed.case_of(request, known)
     except ValidationError as error:
         raise _unreadable(request.refund_id, round_number) from error
 

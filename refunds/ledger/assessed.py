@@ -19,6 +19,7 @@ from refunds.models import (
     Assessment,
     Case,
     Order,
+    Proposal,
     RefundRequest,
     RiskFeatures,
     Rival,
@@ -70,14 +71,40 @@ def rounds(ledger: Ledger, wanted: Iterable[RefundRequest]) -> dict[str, list[As
 def _assessed(ledger: Ledger, request: RefundRequest, data: dict[str, Any]) -> Assessed:
     assessment = Assessment.model_validate(data["assessment"])
     return Assessed(
-        case=Case(
-            request=request,
-            round=data["round"],
-            order=Order.model_validate(data["order"]) if data["order"] else None,
-            after_sales=tuple(AfterSale.model_validate(part) for part in data["after_sales"]),
-            rivals=tuple(Rival.model_validate(part) for part in data["rivals"]),
-        ),
+        case=case_of(request, data),
         risk=RiskFeatures.model_validate(data["risk"]),
         assessment=assessment,
         rules=policies.policy_of(ledger, assessment.policy_version),
+    )
+
+
+def told(case: Case) -> dict[str, Any]:
+    """Every fact of a case beside its request, as the assessment's event keeps it."""
+    return {
+        "round": case.round,
+        "order": case.order.plain() if case.order else None,
+        "proposal": case.proposal.plain() if case.proposal else None,
+        "after_sales": [record.plain() for record in case.after_sales],
+        "evidence": list(case.evidence),
+        "rivals": [rival.plain() for rival in case.rivals],
+    }
+
+
+def case_of(request: RefundRequest, data: dict[str, Any]) -> Case:
+    """The case as the assessment's event has it, for the amount that was in force then.
+
+    Raises ValidationError for facts that this version cannot read.
+    """
+    kept = data.get("proposal")
+    proposal = Proposal.model_validate(kept) if kept else None
+    if proposal is not None:
+        request = request.model_copy(update={"amount_minor": proposal.amount_minor})
+    return Case(
+        request=request,
+        round=data["round"],
+        order=Order.model_validate(data["order"]) if data["order"] else None,
+        proposal=proposal,
+        after_sales=tuple(AfterSale.model_validate(part) for part in data["after_sales"]),
+        evidence=tuple(data.get("evidence", ())),
+        rivals=tuple(Rival.model_validate(part) for part in data["rivals"]),
     )

@@ -25,18 +25,24 @@ def read(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
 
 
 def assessed(ledger: Ledger, refund_id: str, round_number: int) -> dict[str, Any] | None:
-    """What the first assessment of a round was based on, and came to; None before it."""
+    """What the first assessment of a round was based on, and came to; None before it.
+
+    A reset that goes behind it lets the round look anew, so what was before counts no more.
+    """
     row = schema.history.c
     query = (
-        sa.select(row.data)
-        .where(row.refund_id == refund_id, row.event == "refund.assessed")
+        sa.select(row.event, row.data)
+        .where(row.refund_id == refund_id, row.event.in_(("refund.assessed", "refund.reset")))
         .order_by(row.sequence)
     )
+    found, key = None, f"{refund_id}:record_assessment:{round_number}"
     with ledger.reading() as connection:
-        for data in connection.execute(query).scalars():
-            if data["round"] == round_number:
-                return dict(data)
-    return None
+        for event, data in connection.execute(query):
+            if event == "refund.reset":
+                found = None if key in data["forgotten"] else found
+            elif found is None and data["round"] == round_number:
+                found = dict(data)
+    return found
 
 
 def first(page: Page) -> dict[str, Any]:

@@ -61,6 +61,11 @@ def test_a_reset_to_the_order_sees_what_has_changed_since(world: Rehearsal) -> N
     world.shop_has(int(request.order_id[2:]), request.amount_minor, status="cancelled")
     reset(world, request, "load_order")
     assert world.run(request) == "REJECTED"
+    assessed = [e.data for e in world.document(request).events if e.event == "refund.assessed"]
+    assert [(a["round"], a["order"]["status"]) for a in assessed] == [
+        (1, "delivered"),
+        (1, "cancelled"),
+    ]
     assert not [act for act in world.acts(request) if act["kind"] == "create_refund"]
 
 

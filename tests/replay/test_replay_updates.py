@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from refunds.errors import BadInput, Conflict, NothingToDecide
-from refunds.ledger import approvals, updates, waits
+from refunds.ledger import approvals, journal, updates, waits
 from refunds.ledger.updates import Update
 from refunds.models import RefundRequest
 from refunds.replay import replay
@@ -75,6 +75,21 @@ def test_new_evidence_is_asked_about_anew_and_binds(world: Rehearsal) -> None:
     world.decide(request, "approve")
     assert world.run(request) == "PAID"
     assert replay(world.document(request)).difference is None
+
+
+def test_evidence_is_not_forgotten_with_the_results_of_steps(world: Rehearsal) -> None:
+    request = paths.asked(world)
+    update(world, request, evidence="The parcel came back empty.")
+    assert world.run(request) == "suspended"
+    world.decide(request, "approve")
+    world.prefect.results.clear()
+    assert world.run(request) == "PAID"
+    events = world.document(request).events
+    held = journal.values_of((e.event, e.data) for e in events)
+    key = f"{request.refund_id}:load_order:2"
+    outputs = [e.data["output"] for e in events if e.data.get("key") == key and "output" in e.data]
+    looked_at = held.get(outputs[-1].get("$same_as"), outputs[-1])
+    assert looked_at["evidence"] == ["The parcel came back empty."]
 
 
 def test_evidence_after_the_approval_is_not_paid_unasked(world: Rehearsal) -> None:
