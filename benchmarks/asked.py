@@ -79,7 +79,7 @@ async def _is_asleep(engine: AsyncRefunds, refund_id: str) -> bool:
 
 async def _until(ask: Callable[[], Awaitable[Any]]) -> Any:
     async with asyncio.timeout(_PATIENCE_SECONDS):
-        while not (found := await ask()):
+        while not (found := await ask()):  # noqa: ASYNC110 - another process brings it about
             await asyncio.sleep(_ASK_SECONDS)
         return found
 
