@@ -13,7 +13,7 @@ from flows import waiting
 from flows.refund import because
 from refunds import policy
 from refunds.models import Outcome, PaymentStatus, Verdict
-from tasks.batch import asides, assessing, batches, paying, telling
+from tasks.batch import assessing, batches, paying, questions, reserving, telling
 from tasks.batch.chunk import Chunk, Turn
 
 
@@ -45,9 +45,9 @@ async def carry(chunk: Chunk) -> None:
         assess(chunk)
         await assessing.record_assessments(chunk)
         by_verdict(chunk)
-        await assessing.reserve_money(chunk)
+        await reserving.reserve_money(chunk)
     # Prefect makes runs slower than money moves: nobody waits for the other.
-    await batches.side_by_side(asides.ask_people(chunk, waiting.approval_form), finish(chunk))
+    await batches.side_by_side(questions.ask_people(chunk, waiting.approval_form), finish(chunk))
 
 
 async def finish(chunk: Chunk) -> None:

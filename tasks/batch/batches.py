@@ -37,10 +37,12 @@ async def take_batch(batch_id: str) -> Batch | None:
 
 @task(name="next_chunk", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
 async def next_chunk(batch: Batch) -> Chunk | None:
-    """The next refunds in key order; None at the end, and when the night is over."""
+    """The next refunds in key order; None at the end.
+
+    When the night is over only what was begun goes on: nobody else would take it to its end.
+    """
     if batch.stop_at is not None and books.ledger().clock() >= batch.stop_at:
         await write(batches.leave_to_next_night, batch)
-        return None
     keys = await write(batches.next_keys, batch, CHUNK_SIZE)
     return Chunk(batch, str(flow_run.id), keys) if keys else None
 

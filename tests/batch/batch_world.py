@@ -9,23 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from prefect import Task
 
 import tasks.batch.writer
 from flows import batch as batch_flow
 from flows import refund as refund_flow
 from flows import waiting
+from refunds.clock import system_clock
 from refunds.ledger import Ledger, batches, requests
 from refunds.models import RefundRequest
 from refunds.settings import settings
@@ -33,7 +37,7 @@ from refunds.verify import rules
 from refunds.verify.dossiers import read_all
 from sandbox.testing import customer_record, order_record
 from tasks import books, http, model, records, runs
-from tasks.batch import own_runs, performing
+from tasks.batch import own_runs, performing, reserving
 from tasks.batch.chunk import Road
 
 _RUN_ID = "PREFECT__RUNTIME__FLOW_RUN__ID"
@@ -155,6 +159,26 @@ class World:
             )
         return wanted
 
+    def in_the_shop(self, statement: str, *values: object) -> None:
+        """Change the shop's own tables behind everybody's back."""
+        with closing(
+            sqlite3.connect(settings().shop_database_url.removeprefix("sqlite:///"))
+        ) as shop:
+            shop.execute(statement, values)
+            shop.commit()
+
+    def dispute(self, request: RefundRequest) -> None:
+        """The customer asks the bank for the order's money."""
+        with books.shop().connect() as shop:
+            query = sa.text("SELECT charge_id FROM payments WHERE order_id = :order_id")
+            charge_id = shop.execute(query, {"order_id": request.order_id}).scalar_one()
+        body = {"charge": charge_id, "disputed": True}
+        self.sandbox.put("/gateway/dispute", json=body).raise_for_status()
+
+    def at_hours(self, hours: float) -> Ledger:
+        """The ledger, so many hours from now."""
+        return Ledger(books.ledger().engine, lambda: system_clock() + timedelta(hours=hours))
+
     def faults(self, *found: dict[str, Any]) -> None:
         self.sandbox.put("/faults", json={"rules": list(found)}).raise_for_status()
 
@@ -168,11 +192,26 @@ class World:
         requests.submit(self.ledger, wanted, "nightly")
 
     def carry(
-        self, batch_id: str, *, prefect_is_away: bool = False, at: Ledger | None = None
+        self,
+        batch_id: str,
+        *,
+        prefect_is_away: bool = False,
+        at: Ledger | None = None,
+        before_paying: Callable[[], None] = lambda: None,
     ) -> PrefectRuns:
-        """Run a batch to its end, by the clock of another ledger if need be."""
+        """Run a batch to its end, by the clock of another ledger if need be.
+
+        `before_paying` is what happens in the world between each verdict and its payment.
+        """
         with without_prefect() as prefect_runs, pytest.MonkeyPatch.context() as patch:
             prefect_runs.is_away = prefect_is_away
+            reserve = reserving.reserve_money
+
+            async def reserve_later(chunk: Any) -> Any:
+                before_paying()
+                return await reserve(chunk)
+
+            patch.setattr(reserving, "reserve_money", reserve_later)
             if at is not None:
                 patch.setattr(books, "ledger", lambda: at)
             asyncio.run(_and_hang_up(batch_flow.work_off(batch_id)))
