@@ -13,7 +13,16 @@ from flows import waiting
 from flows.refund import because
 from refunds import policy
 from refunds.models import Outcome, PaymentStatus, Verdict
-from tasks.batch import assessing, batches, paying, questions, reserving, telling
+from tasks.batch import (
+    assessing,
+    batches,
+    paying,
+    questions,
+    reporting,
+    reserving,
+    sharding,
+    telling,
+)
 from tasks.batch.chunk import Chunk, Turn
 
 
@@ -24,16 +33,24 @@ async def batch(batch_id: str) -> Any:
 
 
 async def work_off(batch_id: str) -> Any:
-    """Chunk by chunk in key order, until nothing is left or the night is over."""
+    """Chunk by chunk in key order, until nothing is left or the night is over.
+
+    A large batch is shared out, and whoever carries its last shard goes on with the batch itself.
+    """
     batch = await batches.take_batch(batch_id)
     if batch is None:
         return Completed(name="AlreadyRunning", message=f"{batch_id} has another run")
     async with batches.alive(batch):
+        if shards := await sharding.share_out(batch):
+            return Completed(name="SharedOut", message=f"{shards} shards have runs of their own")
+        await reporting.show_progress(batch)
         while chunk := await batches.next_chunk(batch):
             await carry(chunk)
             await batches.advance(chunk)
-        await batches.close_batch(batch)
-    return batch_id
+            await reporting.show_progress(batch)
+        whole = await reporting.close_batch(batch)
+        await reporting.send_report(batch)
+    return await work_off(whole) if whole is not None else batch_id
 
 
 async def carry(chunk: Chunk) -> None:
