@@ -1,4 +1,4 @@
-"""The batch itself: taken by one run, worked off chunk by chunk, closed with a report."""
+"""The batch itself: taken by one run and worked off chunk by chunk."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -52,12 +52,6 @@ async def advance(line: Line, chunk: Chunk) -> str:
     if cursor is not None:
         await write(batches.advance, chunk.batch, cursor)
     return cursor or ""
-
-
-@task(name="close_batch", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
-async def close_batch(batch: Batch) -> None:
-    """Close the batch and give its lease back."""
-    await write(batches.finish, batch, None)
 
 
 async def side_by_side(*works: Coroutine[Any, Any, Any]) -> None:

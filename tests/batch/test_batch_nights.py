@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from refunds.clock import system_clock
 from refunds.ledger import batches, schema, waits
-from refunds.models import RefundRequest
 from tests.batch.batch_world import World
-
-_TODAY = system_clock().date()
 
 # Longer than the night and the patience with a settlement together.
 _DAYS_LATER_HOURS = 24 * 30
 
 
-def opened(world: World, wanted: list[RefundRequest], hours: int = 1) -> str:
-    world.leave_to_the_night(wanted)
-    return batches.open_night(world.ledger, _TODAY, hours).batch_id
-
-
 def test_what_is_not_begun_when_the_night_is_over_is_left_to_the_next_one(world: World) -> None:
     wanted = world.requests(2, "late")
-    night = opened(world, wanted)
+    night = world.opened_night(wanted)
     world.carry(night, at=world.at_hours(2))
     assert world.states() == {"received": 2}
     assert {world.row(request.refund_id)["lane"] for request in wanted} == {"nightly"}
 
-    tomorrow = batches.open_night(world.ledger, _TODAY + timedelta(days=1), 1)
-    world.carry(tomorrow.batch_id)
+    world.carry(world.opened_night())
     assert world.states() == {"completed": 2}
 
 
 def test_what_a_night_began_goes_on_though_the_night_is_over(world: World) -> None:
     [request] = world.requests(1, "begun")
-    night = opened(world, [request])
+    night = world.opened_night([request])
     world.faults({"endpoint": "POST /crm/v1/cases", "kind": "unauthorized", "times": None})
     world.carry(night)
     assert world.states() == {"syncing": 1}
@@ -54,7 +43,7 @@ def test_a_payment_that_is_never_settled_is_woken_when_it_is_due_and_is_a_person
     world: World,
 ) -> None:
     [request] = world.requests(1, "slow")
-    night = opened(world, [request])
+    night = world.opened_night([request])
     pending = {"kind": "pending", "settle_after_seconds": 10**6, "times": 1}
     world.faults({"endpoint": "POST /gateway/v1/refunds", **pending})
     assert world.carry(night).created == {}
@@ -74,11 +63,11 @@ def test_a_night_that_is_opened_twice_takes_what_came_in_and_carries_nothing_twi
     world: World,
 ) -> None:
     first = world.requests(2, "one")
-    night = opened(world, first)
+    night = world.opened_night(first)
     world.carry(night)
     # Its keys come before those that the night has passed already.
     second = world.requests(2, "early")
-    assert opened(world, second) == night
+    assert world.opened_again(second) == night
     world.carry(night)
     assert world.states() == {"completed": 4}
     ours = {request.refund_id for request in (*first, *second)}
