@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Self
 
 from refunds import assessing, deciding, intake, steering, submitting, views
@@ -21,6 +21,7 @@ from refunds.ledger import (
 from refunds.ledger.approvals import Choice
 from refunds.models import RefundRequest, State
 from refunds.origin import Origin
+from refunds.overnight import Overnight
 from refunds.settings import settings
 from refunds.steering import Steering
 from refunds.submitting import Submitted
@@ -30,15 +31,12 @@ from tasks import books, decisions, runs
 # How often `watch` looks for news, in seconds: a person cannot tell half a second from at once.
 _WATCH_SECONDS = 0.5
 
-# The longest a night's batch is watched, in seconds: a night.
-_NIGHT_SECONDS = 8 * 3600
-
 Status = dict[str, Any]
 Statuses = list[Status]
 Events = list[dict[str, Any]]
 
 
-class AsyncRefunds(Steering):
+class AsyncRefunds(Steering, Overnight):
     """The engine's front door for asyncio programs; `people` is who may decide."""
 
     people = AsyncPeople()
@@ -161,16 +159,6 @@ class AsyncRefunds(Steering):
         )
         await self._set_going(refund_id)
         return await self.status(refund_id)
-
-    async def nightly(self, night: date | None = None) -> Status:
-        """Run a night's batch now, to its end; returns what it did.
-
-        Raises SystemUnavailable without Prefect or when no worker took the run in time.
-        """
-        run_id = await runs.launch_nightly(night)
-        state = await runs.finished(run_id, _NIGHT_SECONDS)
-        found = await asyncio.to_thread(views.night, books.ledger(), night)
-        return {"run_id": run_id, "run_state": state, **(found or {})}
 
     async def history(self, refund_id: str) -> Events:
         """Every event of a refund, oldest first. Raises UnknownRefund."""

@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 from refunds.errors import StepFailed
 from refunds.ledger import batches, effects, leases, requests, waits
 from refunds.models import State
-from tasks import books, payments, runs
+from tasks import books, payments, reports, runs
 
 # A refund that began to wait within this time is checked for a run that died lying down.
 _FRESH_WAIT = timedelta(hours=1)
@@ -104,6 +104,12 @@ async def relaunch_batches() -> int:
         else:
             await runs.launch_batch(batch.batch_id)
     return len(lost)
+
+
+@task(name="send_reports", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=300)
+async def send_reports() -> int:
+    """Send every night's report that has not gone out yet; returns how many went."""
+    return await reports.send_due()
 
 
 def _give_up(refund_id: str) -> None:
