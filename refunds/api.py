@@ -1,7 +1,7 @@
 """The Python API: submit, status, decide, watch, list. `Refunds` is the same without `await`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Self
 
@@ -109,6 +109,9 @@ class AsyncRefunds(Steering):
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
+        Its `goes_on` is "now", or "later" when Prefect is away: the decision is kept, and the
+        sweep wakes the refund.
+
         `origin` says more of from where it came than `channel` does, which says whether the door
         knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
         and whose delegate decides; `link` is the signed link that led here. An `amount_minor`
@@ -126,41 +129,41 @@ class AsyncRefunds(Steering):
             link=link,
             amount_minor=amount_minor,
         )
+        is_told = True
         try:
             await decisions.take(refund_id, vote)
         finally:
             # Also after a refusal: a stale question has to be put again.
-            await self._wake(refund_id)
-        return await self.status(refund_id)
+            is_told = await _tried(runs.wake(refund_id))
+        return await self._going_on(refund_id, is_told=is_told)
 
     async def resume(self, refund_id: str, *, person: str = "", reason: str = "") -> Status:
         """Put a refund that needs attention, or whose run is gone, back on its feet.
 
         Effects the other systems refused may be tried again; a payment never is. Returns the
-        status. Raises UnknownRefund, or BadInput when it is over.
+        status, with `goes_on` as `decide` does. Raises UnknownRefund, or BadInput when it is over.
         """
         row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
         if row["outcome"] is not None:
             raise BadInput(f"{refund_id} is over: {row['outcome']}")
-        deciding.check_person(person or "nobody", reason)
-        await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
-        await self._set_going(refund_id)
-        return await self.status(refund_id)
+        why = deciding.check_person(person or "nobody", reason)
+        await asyncio.to_thread(_mark_resumed, refund_id, person, why)
+        is_told = await _tried(self._set_going(refund_id))
+        return await self._going_on(refund_id, is_told=is_told)
 
     async def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
         """Give up a refund that is stuck and of which nothing was paid; it ends FAILED.
 
         Its money is free at once; its run undoes what was done and tells everybody. Returns the
-        status. Raises UnknownRefund, BadInput when it is over, or CannotGiveUp saying why.
+        status, with `goes_on` as `decide` does. Raises UnknownRefund, BadInput when it is over,
+        or CannotGiveUp saying why.
         """
         if not reason.strip():
             raise BadInput("giving a refund up needs a reason: it is told to everybody")
-        deciding.check_person(person, reason)
-        await asyncio.to_thread(
-            abandonment.abandon, books.ledger(), refund_id, person.strip(), reason.strip()
-        )
-        await self._set_going(refund_id)
-        return await self.status(refund_id)
+        why = deciding.check_person(person, reason).strip()
+        await asyncio.to_thread(abandonment.abandon, books.ledger(), refund_id, person.strip(), why)
+        is_told = await _tried(self._set_going(refund_id))
+        return await self._going_on(refund_id, is_told=is_told)
 
     async def nightly(self, night: date | None = None) -> Status:
         """Run a night's batch now, to its end; returns what it did.
@@ -203,16 +206,12 @@ class AsyncRefunds(Steering):
             # A person does not wait for the batch: the refund gets a run of its own.
             await runs.launch(refund_id, again=True)
         elif open_waits:
-            await self._wake(refund_id)
+            await runs.wake(refund_id)
         elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
             await runs.launch(refund_id, again=True)
 
-    async def _wake(self, refund_id: str) -> None:
-        try:
-            await runs.wake(refund_id)
-        except SystemUnavailable:
-            # The decision is safe in the ledger; the sweep wakes the run when Prefect is back.
-            return
+    async def _going_on(self, refund_id: str, *, is_told: bool) -> Status:
+        return {**await self.status(refund_id), "goes_on": "now" if is_told else "later"}
 
 
 class Refunds:
@@ -308,6 +307,17 @@ class Refunds:
 
 async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
     return await anext(events)
+
+
+async def _tried(telling: Awaitable[Any]) -> bool:
+    """Whether Prefect could be told; else what was said is in the ledger for the sweep to tell."""
+    try:
+        await telling
+    except SystemUnavailable as away:
+        if away.system != "prefect":
+            raise
+        return False
+    return True
 
 
 def _taken(wanted: RefundRequest | dict[str, Any]) -> RefundRequest:

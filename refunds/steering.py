@@ -39,7 +39,7 @@ class Steering:
         launch it. Raises UnknownRefund, BadInput for a step it never came to, SystemUnavailable
         when the gateway cannot be asked, and with `apply` CannotReset for what would pay again.
         """
-        check_person(person, reason)
+        why = check_person(person, reason)
         if apply and not reason.strip():
             raise BadInput("a reset needs a reason; it is kept in the history")
         ledger = books.ledger()
@@ -50,7 +50,7 @@ class Steering:
             return {**plan.plain(), "applied": False, "run_id": None}
         done = await asyncio.to_thread(
             lambda: rewinding.apply(
-                ledger, refund_id, to, person=person.strip(), reason=reason, at_gateway=found
+                ledger, refund_id, to, person=person.strip(), reason=why, at_gateway=found
             )
         )
         return {**done.plain(), "applied": True, "run_id": await _launched(refund_id)}
@@ -98,14 +98,13 @@ class Steering:
         a new fact, so the question is put anew. Returns the question as it stands and whether a
         card went out. Raises UnknownRefund, BadInput, or a Conflict such as NothingToDecide.
         """
-        for text in (reason, note, evidence):
-            check_person(person, text)
+        why, said, fact = (check_person(person, text) for text in (reason, note, evidence))
         if audience is not None:
             check_person(audience, "")
-        change = Update(deadline, priority, audience, note.strip(), evidence.strip())
+        change = Update(deadline, priority, audience, said.strip(), fact.strip())
         ledger = books.ledger()
         standing = await asyncio.to_thread(
-            lambda: updates.update(ledger, refund_id, change, person=person.strip(), reason=reason)
+            lambda: updates.update(ledger, refund_id, change, person=person.strip(), reason=why)
         )
         with suppress(SystemUnavailable):  # the sweep wakes it when Prefect is back
             await runs.wake(refund_id)

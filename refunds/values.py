@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from refunds import money
+from refunds.redaction import without_account_numbers
 
 # Longest customer message any door accepts, in characters. The longest real one in the
 # sample is below 2,000; ten times that leaves room and keeps a run's parameters far below
@@ -63,14 +64,14 @@ Name = Annotated[
 NameOrNone = Annotated[
     str, Field(max_length=128, json_schema_extra=_ONE_LINE_OR_NONE), AfterValidator(one_line)
 ]
-Sentence = Annotated[
-    str, Field(max_length=2_000, json_schema_extra=_PLAIN_TEXT), AfterValidator(plain_text)
-]
+# What people write. An account number in it is cut before anything else sees it, so that no
+# ledger, history, card or system ever has it.
+_WRITTEN = (AfterValidator(plain_text), AfterValidator(without_account_numbers))
+Line = Annotated[Name, AfterValidator(without_account_numbers)]
+Sentence = Annotated[str, Field(max_length=2_000, json_schema_extra=_PLAIN_TEXT), *_WRITTEN]
 # What a customer wrote.
 Message = Annotated[
-    str,
-    Field(max_length=MAX_MESSAGE_CHARACTERS, json_schema_extra=_PLAIN_TEXT),
-    AfterValidator(plain_text),
+    str, Field(max_length=MAX_MESSAGE_CHARACTERS, json_schema_extra=_PLAIN_TEXT), *_WRITTEN
 ]
 Currency = Annotated[
     str,

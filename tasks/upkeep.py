@@ -8,6 +8,7 @@ from prefect.logging import get_run_logger
 
 from refunds.errors import StepFailed
 from refunds.ledger import batches, effects, leases, requests, waits
+from refunds.ledger.access import rates, sessions
 from refunds.models import State
 from tasks import books, payments, runs
 
@@ -104,6 +105,12 @@ async def relaunch_batches() -> int:
         else:
             await runs.launch_batch(batch.batch_id)
     return len(lost)
+
+
+@task(name="forget_visits", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
+async def forget_visits() -> int:
+    """Drop what the service's doors need no more: full buckets and dead sessions; how many."""
+    return rates.forget_full(books.ledger()) + sessions.forget_dead(books.ledger())
 
 
 def _give_up(refund_id: str) -> None:

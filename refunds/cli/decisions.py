@@ -60,7 +60,7 @@ def decide(  # noqa: PLR0917 - typer makes an option of each
                 amount_minor=amount,
             )
 
-    looking.show_status(asyncio.run(run()), as_json=as_json)
+    _show(asyncio.run(run()), "the decision", as_json=as_json)
 
 
 def resume(
@@ -80,7 +80,7 @@ def resume(
         async with AsyncRefunds() as refunds:
             return await refunds.resume(known_id, person=name, reason=why)
 
-    looking.show_status(asyncio.run(run()), as_json=as_json)
+    _show(asyncio.run(run()), "this", as_json=as_json)
 
 
 def abandon(
@@ -99,7 +99,7 @@ def abandon(
         async with AsyncRefunds() as refunds:
             return await refunds.abandon(known_id, person=name, reason=why)
 
-    looking.show_status(asyncio.run(run()), as_json=as_json)
+    _show(asyncio.run(run()), "this", as_json=as_json)
 
 
 def nightly(
@@ -125,6 +125,15 @@ def nightly(
     if found["run_state"] != _DONE:
         output.note(f"refunds: the batch ended {found['run_state']}; see its run in the Prefect UI")
         raise typer.Exit(FAILED)
+
+
+def _show(status: dict[str, Any], what: str, *, as_json: bool) -> None:
+    looking.show_status(status, as_json=as_json)
+    if status["goes_on"] == "later":
+        output.note(
+            f"refunds: {what} is kept. Prefect is away; the refund goes on by itself once it is "
+            "back"
+        )
 
 
 def _date(given: str | None) -> date | None:

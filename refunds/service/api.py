@@ -136,6 +136,10 @@ class Status(Line):
     waits: list[dict[str, Any]]
     run_ids: list[str]
     completed_at: datetime | None
+    goes_on: Literal["now", "later"] | None = Field(
+        default=None,
+        description="After a decision or a resume: later, when Prefect is away; it is kept.",
+    )
 
 
 class Event(BaseModel):
