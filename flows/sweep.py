@@ -14,5 +14,6 @@ async def sweep() -> dict[str, int]:
         "woken": await upkeep.wake_ended(),
         "relaunched": await upkeep.relaunch_lost(),
         "batches": await upkeep.relaunch_batches(),
+        "cards": await upkeep.send_unsent_cards(),
         "forgotten": await upkeep.forget_visits(),
     }

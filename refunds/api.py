@@ -1,29 +1,22 @@
 """The Python API: submit, status, decide, watch, list. `Refunds` is the same without `await`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Self
 
-from refunds import assessing, deciding, intake, steering, submitting, views
+from refunds import assessing, deciding, intake, recovering, steering, submitting, views
 from refunds.assessing import Assessed
-from refunds.errors import BadInput, SystemUnavailable
-from refunds.ledger import (
-    abandonment,
-    audit,
-    effects,
-    history,
-    leases,
-    migrate,
-    requests,
-    waits,
-)
+from refunds.errors import BadInput
+from refunds.ledger import audit, history, migrate, requests
 from refunds.ledger.approvals import Choice
 from refunds.models import RefundRequest, State
 from refunds.origin import Origin
+from refunds.recovering import Recovering, Status
 from refunds.settings import settings
 from refunds.steering import Steering
 from refunds.submitting import Submitted
+from refunds.sync_steering import SyncSteering
 from refunds.team import AsyncPeople, People
 from tasks import books, decisions, runs
 
@@ -33,12 +26,11 @@ _WATCH_SECONDS = 0.5
 # The longest a night's batch is watched, in seconds: a night.
 _NIGHT_SECONDS = 8 * 3600
 
-Status = dict[str, Any]
 Statuses = list[Status]
 Events = list[dict[str, Any]]
 
 
-class AsyncRefunds(Steering):
+class AsyncRefunds(Steering, Recovering):
     """The engine's front door for asyncio programs; `people` is who may decide."""
 
     people = AsyncPeople()
@@ -134,36 +126,8 @@ class AsyncRefunds(Steering):
             await decisions.take(refund_id, vote)
         finally:
             # Also after a refusal: a stale question has to be put again.
-            is_told = await _tried(runs.wake(refund_id))
-        return await self._going_on(refund_id, is_told=is_told)
-
-    async def resume(self, refund_id: str, *, person: str = "", reason: str = "") -> Status:
-        """Put a refund that needs attention, or whose run is gone, back on its feet.
-
-        Effects the other systems refused may be tried again; a payment never is. Returns the
-        status, with `goes_on` as `decide` does. Raises UnknownRefund, or BadInput when it is over.
-        """
-        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
-        if row["outcome"] is not None:
-            raise BadInput(f"{refund_id} is over: {row['outcome']}")
-        why = deciding.check_person(person or "nobody", reason)
-        await asyncio.to_thread(_mark_resumed, refund_id, person, why)
-        is_told = await _tried(self._set_going(refund_id))
-        return await self._going_on(refund_id, is_told=is_told)
-
-    async def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
-        """Give up a refund that is stuck and of which nothing was paid; it ends FAILED.
-
-        Its money is free at once; its run undoes what was done and tells everybody. Returns the
-        status, with `goes_on` as `decide` does. Raises UnknownRefund, BadInput when it is over,
-        or CannotGiveUp saying why.
-        """
-        if not reason.strip():
-            raise BadInput("giving a refund up needs a reason: it is told to everybody")
-        why = deciding.check_person(person, reason).strip()
-        await asyncio.to_thread(abandonment.abandon, books.ledger(), refund_id, person.strip(), why)
-        is_told = await _tried(self._set_going(refund_id))
-        return await self._going_on(refund_id, is_told=is_told)
+            is_told = await recovering.is_told(runs.wake(refund_id))
+        return await recovering.going_on(refund_id, is_told=is_told)
 
     async def nightly(self, night: date | None = None) -> Status:
         """Run a night's batch now, to its end; returns what it did.
@@ -198,23 +162,8 @@ class AsyncRefunds(Steering):
                 return
             await asyncio.sleep(_WATCH_SECONDS)
 
-    async def _set_going(self, refund_id: str) -> None:
-        """Wake the refund's run, or start another where it is gone."""
-        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
-        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
-        if open_waits and row["lane"] == "batch":
-            # A person does not wait for the batch: the refund gets a run of its own.
-            await runs.launch(refund_id, again=True)
-        elif open_waits:
-            await runs.wake(refund_id)
-        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
-            await runs.launch(refund_id, again=True)
 
-    async def _going_on(self, refund_id: str, *, is_told: bool) -> Status:
-        return {**await self.status(refund_id), "goes_on": "now" if is_told else "later"}
-
-
-class Refunds:
+class Refunds(SyncSteering):
     """The same front door for programs without an event loop."""
 
     people = People()
@@ -278,14 +227,6 @@ class Refunds:
             )
         )
 
-    def resume(self, refund_id: str, *, person: str = "", reason: str = "") -> Status:
-        """As `AsyncRefunds.resume`."""
-        return asyncio.run(self._refunds.resume(refund_id, person=person, reason=reason))
-
-    def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
-        """As `AsyncRefunds.abandon`."""
-        return asyncio.run(self._refunds.abandon(refund_id, person=person, reason=reason))
-
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""
         return asyncio.run(self._refunds.history(refund_id))
@@ -309,24 +250,5 @@ async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
     return await anext(events)
 
 
-async def _tried(telling: Awaitable[Any]) -> bool:
-    """Whether Prefect could be told; else what was said is in the ledger for the sweep to tell."""
-    try:
-        await telling
-    except SystemUnavailable as away:
-        if away.system != "prefect":
-            raise
-        return False
-    return True
-
-
 def _taken(wanted: RefundRequest | dict[str, Any]) -> RefundRequest:
     return wanted if isinstance(wanted, RefundRequest) else intake.read_request(wanted)
-
-
-def _mark_resumed(refund_id: str, person: str, reason: str) -> None:
-    effects.reopen_refused(books.ledger(), refund_id)
-    with books.ledger().page(refund_id) as page:
-        page.append("refund.resumed", {"person": person, "reason": reason})
-        page.change(attention=None)
-        waits.end(page, ("attention", "outage"), "resumed by a person")

@@ -153,7 +153,7 @@ def recipients(everybody: list[Person], approval: ApprovalRequest, level: Level)
     ]
 
 
-def card(approval: ApprovalRequest, level: Level) -> Action:
+def card(approval: ApprovalRequest, level: Level, attempt: str = "") -> Action:
     """The card for the approvers of one level: a function of the question as it was put."""
     return creation(
         approval.refund_id,
@@ -164,7 +164,7 @@ def card(approval: ApprovalRequest, level: Level) -> Action:
         words=wording.card(approval, level),
         address={"link": review_page(approval.refund_id)},
         id_field="message_id",
-        attempt=f"{approval.round}:{level}",
+        attempt=f"{approval.round}:{level}{attempt}",
     )
 
 
