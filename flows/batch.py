@@ -15,6 +15,7 @@ from refunds import policy
 from refunds.models import Outcome, PaymentStatus, Verdict
 from tasks.batch import asides, assessing, batches, paying, telling
 from tasks.batch.chunk import Chunk, Turn
+from tasks.batch.line import CHUNKS_AT_ONCE, Line
 
 
 @flow(name="batch", persist_result=False)
@@ -24,20 +25,34 @@ async def batch(batch_id: str) -> Any:
 
 
 async def work_off(batch_id: str) -> Any:
-    """Chunk by chunk in key order, until nothing is left or the night is over."""
+    """Chunk after chunk in key order, until nothing is left or the night is over."""
     batch = await batches.take_batch(batch_id)
     if batch is None:
         return Completed(name="AlreadyRunning", message=f"{batch_id} has another run")
     async with batches.alive(batch):
-        while chunk := await batches.next_chunk(batch):
-            await carry(chunk)
-            await batches.advance(chunk)
+        line = Line(batch)
+        # While the calls of one chunk are under way, another's results are written.
+        await batches.side_by_side(*(carry_chunks(line) for _ in range(CHUNKS_AT_ONCE)))
         await batches.close_batch(batch)
     return batch_id
 
 
-async def carry(chunk: Chunk) -> None:
-    """The chain of `flows.refund`, for a chunk."""
+async def carry_chunks(line: Line) -> None:
+    """The chain of `flows.refund` for a chunk, and for the next one that nobody has taken."""
+    while True:
+        # Of refunds that want the same money the first in the line gets it.
+        async with line.turn:
+            chunk = await batches.next_chunk(line)
+            if chunk is None:
+                return
+            await set_out(chunk)
+        # Prefect makes runs slower than money moves: nobody waits for the other.
+        await batches.side_by_side(asides.ask_people(chunk, waiting.approval_form), finish(chunk))
+        await batches.advance(line, chunk)
+
+
+async def set_out(chunk: Chunk) -> None:
+    """Take each refund, judge it, and set the money aside for what the rules approve."""
     await assessing.take_leases(chunk)
     while chunk.at(Turn.ASSESS):
         await assessing.load_cases(chunk)
@@ -46,8 +61,6 @@ async def carry(chunk: Chunk) -> None:
         await assessing.record_assessments(chunk)
         by_verdict(chunk)
         await assessing.reserve_money(chunk)
-    # Prefect makes runs slower than money moves: nobody waits for the other.
-    await batches.side_by_side(asides.ask_people(chunk, waiting.approval_form), finish(chunk))
 
 
 async def finish(chunk: Chunk) -> None:

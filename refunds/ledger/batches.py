@@ -188,11 +188,12 @@ def renew(ledger: Ledger, batch: Batch) -> bool:
     return renewed == 1
 
 
-def next_keys(ledger: Ledger, batch: Batch, limit: int) -> list[str]:
-    """The next refunds of the batch that can be carried on, in key order."""
+def next_keys(ledger: Ledger, batch: Batch, limit: int, after: str = "") -> list[str]:
+    """The next refunds of the batch that can be carried on, in key order, after a key."""
     with ledger.reading() as connection:
-        found = _row(connection, batch.batch_id)
-        return list(connection.execute(_ready(found or batch).limit(limit)).scalars())
+        found = _row(connection, batch.batch_id) or batch
+        query = _ready(found).where(schema.refunds.c.refund_id > after)
+        return list(connection.execute(query.limit(limit)).scalars())
 
 
 def advance(ledger: Ledger, batch: Batch, cursor: str) -> None:

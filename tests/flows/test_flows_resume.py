@@ -44,12 +44,24 @@ async def test_a_rejection_typed_into_the_resume_form_ends_it(world: World) -> N
     world.assert_nothing_paid(request)
 
 
+async def test_a_reason_may_be_left_empty_as_on_the_command_line(world: World) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    # The Prefect UI leaves an empty field out, and shows nothing where a required one is missing.
+    assert await world.resume(request, {"decision": "approve", "approver": "lea"}) == "ACCEPT"
+    await world.end_of(task)
+    world.assert_paid_once(request)
+    (decision,) = world.events(request, "decision.recorded")
+    assert decision["reason"] == ""
+
+
 UNFIT: dict[str, dict[str, Any] | None] = {
     "none": None,
     "empty": {},
     "no decision": {"approver": "lea", "reason": ""},
     "another word": {"decision": "APPROVED", "approver": "lea", "reason": ""},
     "true": {"decision": True, "approver": "lea", "reason": ""},
+    "no approver": {"decision": "approve", "reason": ""},
     "nobody": {"decision": "approve", "approver": "", "reason": ""},
     "too long": {"decision": "approve", "approver": "a" * 129, "reason": ""},
     "objects": {"decision": ["approve"], "approver": {"$ne": None}, "reason": "x" * 3_000},
