@@ -29,15 +29,18 @@ _PATIENCE_SECONDS = 120.0
 class Doors:
     """Both processes, and browsers that meet now one and now the other."""
 
-    def __init__(self, addresses: tuple[str, str]) -> None:
-        self.addresses = addresses
+    def __init__(self, addresses: tuple[str, str], running: ExitStack) -> None:
+        self._addresses = addresses
+        self._running = running
 
     def browsers(self) -> tuple[Browser, Browser]:
         """One person's browser, as each of the two processes meets it."""
         jar = CookieJar()
         first, second = (
-            httpx2.Client(base_url=address, cookies=jar, follow_redirects=True, timeout=30)
-            for address in self.addresses
+            self._running.enter_context(
+                httpx2.Client(base_url=address, cookies=jar, follow_redirects=True, timeout=30)
+            )
+            for address in self._addresses
         )
         # Clients like the test client, which is one itself.
         return Browser(cast("TestClient", first)), Browser(cast("TestClient", second))
@@ -58,7 +61,7 @@ def doors(desk: World) -> Iterator[Doors]:
         addresses = (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}")
         for address in addresses:
             _until_it_answers(address)
-        yield Doors(addresses)
+        yield Doors(addresses, running)
 
 
 def _until_it_answers(address: str) -> None:
@@ -101,7 +104,7 @@ def test_sessions_links_and_limits_are_those_of_all_processes(desk: World, doors
     guesses = [
         browser.sign_in("ann", f"guess {number}").status_code
         for number in range(6)
-        for browser in doors.browsers()
+        for browser in (here, there)
     ]
     assert guesses[:9] == [401] * 9
     assert guesses[-1] == 429
