@@ -224,6 +224,18 @@ def reservation_of(page: Page) -> Reservation | None:
     return dict(found) if found else None
 
 
+def check_reserved(key: str, request: dict[str, Any], reservation: Reservation | None) -> None:
+    """Raise LedgerRefusal unless a payment's `charge` and `amount` are what is reserved."""
+    if reservation is None or reservation["state"] != "reserved":
+        raise LedgerRefusal(f"{key}: no money is reserved, so nothing may be paid")
+    charge_id, amount = reservation["charge_id"], str(reservation["amount_minor"])
+    if (request.get("charge"), request.get("amount")) != (charge_id, amount):
+        raise LedgerRefusal(
+            f"{key}: {amount} of charge {charge_id} is reserved, and the payment would be "
+            f"{request.get('amount')} of charge {request.get('charge')}"
+        )
+
+
 def state_of(page: Page) -> str | None:
     """What became of the refund's money: reserved, refunded, released; None before that."""
     return page.connection.execute(

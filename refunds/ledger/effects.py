@@ -95,24 +95,27 @@ def intend(
 
     A `sends` of 0 means that this is the first time and the send may follow; otherwise it may
     have been sent before, and `send_again` comes first. Raises KeyReused when the key stands for
-    another request, LedgerRefusal for a payment whose money is not reserved, StaleRunner when the
-    lease is gone.
+    another request, LedgerRefusal for a payment of other money than is reserved, StaleRunner when
+    the lease is gone.
     """
     intent = Intent(key, step, system, request, fence)
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
-        money = charges.state_of(page) if known is None and intent.pays else None
+        money = charges.reservation_of(page) if known is None and intent.pays else None
         return intend_on(page, intent, known, money)
 
 
 def intend_on(
-    page: Page, intent: Intent, known: dict[str, Any] | None, money: str | None
+    page: Page,
+    intent: Intent,
+    known: dict[str, Any] | None,
+    money: charges.Reservation | None,
 ) -> Effect:
-    """As `intend`, on a page: `known` is the key's row, `money` what became of the refund's."""
+    """As `intend`, on a page: `known` is the key's row, `money` the refund's reservation."""
     request_digest = digest(intent.request)
     if known is None:
-        if intent.pays and money != "reserved":
-            raise LedgerRefusal(f"{intent.key}: no money is reserved, so nothing may be paid")
+        if intent.pays:
+            charges.check_reserved(intent.key, intent.request, money)
         page.insert(
             schema.effects,
             key=intent.key,

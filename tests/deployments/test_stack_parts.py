@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -18,14 +17,15 @@ from deployments.stack_processes import end_stale
 from deployments.stack_sample import is_idle, read_requests
 from refunds.ledger import migrate, open_ledger, people
 from refunds.ledger.access import accounts
+from refunds.process_birth import birth
 from refunds.settings import Settings
 
 
 def test_a_process_that_is_not_ours_is_never_ended() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
-        started = psutil.Process(stranger.pid).create_time()
-        end_stale({"worker": ProcessIdentity.local(stranger.pid, started)})
-        end_stale({"worker": ProcessIdentity.local(os.getpid(), started - 100)})
+        born = birth(stranger.pid)
+        end_stale({"worker": ProcessIdentity.local(stranger.pid, born)})
+        end_stale({"worker": ProcessIdentity.local(os.getpid(), born)})
         assert stranger.poll() is None
         stranger.communicate(b"\n")
     assert stranger.returncode == 0
