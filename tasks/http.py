@@ -159,7 +159,8 @@ def _answer(
 ) -> dict[str, Any]:
     if status in _NOT_DONE:
         raise SystemUnavailable(system, f"it does not let us in ({status})")
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT:
+    is_redirect = httpx.codes.MULTIPLE_CHOICES <= status < httpx.codes.BAD_REQUEST
+    if is_redirect or status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT:
         raise StepUnknown(system, f"it answered {status}")
     try:
         # An answer without a body (204) is an empty object.
@@ -168,7 +169,7 @@ def _answer(
         answer = None
     if status >= httpx.codes.BAD_REQUEST:
         raise (refusal or _refused(system))(status, answer)
-    if any_body and status < httpx.codes.MULTIPLE_CHOICES:
+    if any_body:
         return answer if isinstance(answer, dict) else {}
     if not isinstance(answer, dict):
         raise StepUnknown(system, f"its {status} answer is not a JSON object")
