@@ -227,6 +227,10 @@ class Refunds(SyncSteering):
             )
         )
 
+    def nightly(self, night: date | None = None) -> Status:
+        """As `AsyncRefunds.nightly`."""
+        return asyncio.run(self._refunds.nightly(night))
+
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""
         return asyncio.run(self._refunds.history(refund_id))

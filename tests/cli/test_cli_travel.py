@@ -10,7 +10,7 @@ from refunds.digests import digest
 from refunds.models import State
 from refunds.policy_file import DEFAULT_POLICY_FILE
 from tasks import books
-from tests.cli.cli_world import World, run
+from tests.cli.cli_world import World, request, run, write_lines
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 APPROVED = GOLDEN / "approve.json"
@@ -135,12 +135,12 @@ def test_a_bundle_is_written_and_verifies_offline(world: World, tmp_path: Path) 
     assert "its seal is broken" in ran.out
 
 
-def test_many_are_resumed_after_a_look_at_which_they_are(world: World) -> None:
+def test_many_are_resumed_after_a_look_at_which_they_are(world: World, tmp_path: Path) -> None:
+    run("submit", write_lines(tmp_path / "requests.jsonl", *(request(n) for n in (1, 2, 3))))
     for number, why in ((1, "the CRM refused"), (2, "the CRM refused"), (3, "the coupon is void")):
-        case, fence = world.begin(number)
-        with books.ledger().page(case.refund_id, fence) as page:
+        with books.ledger().page(f"rf_{number}") as page:
             page.append("attention.needed", {"why": why})
-            page.change(attention=why, lease_holder=None)
+            page.change(attention=why)
             page.enter(State.NEEDS_ATTENTION)
     chosen = ("resume", "--needs", "crm refused")
     shown = run(*chosen, "--json")
