@@ -84,6 +84,32 @@ class Overnight:
         return page.whole(NightReport.model_validate(kept.facts), settings().service_url)
 
 
+class SyncOvernight:
+    """The same part of `Refunds`, for programs without an event loop."""
+
+    def nightly(
+        self, night: date | None = None, *, watch: Callable[[Told], None] = _unseen
+    ) -> Told:
+        """As `AsyncRefunds.nightly`."""
+        return asyncio.run(Overnight().nightly(night, watch=watch))
+
+    def nights(self) -> list[Told]:
+        """As `AsyncRefunds.nights`."""
+        return asyncio.run(Overnight().nights())
+
+    def report(self, night: str | None = None, edition: int | None = None) -> Told:
+        """As `AsyncRefunds.report`."""
+        return asyncio.run(Overnight().report(night, edition))
+
+    def report_sheet(self, night: str | None = None, edition: int | None = None) -> bytes:
+        """As `AsyncRefunds.report_sheet`."""
+        return asyncio.run(Overnight().report_sheet(night, edition))
+
+    def report_page(self, night: str | None = None, edition: int | None = None) -> str:
+        """As `AsyncRefunds.report_page`."""
+        return asyncio.run(Overnight().report_page(night, edition))
+
+
 async def _followed(
     night: date, run: asyncio.Task[str], watch: Callable[[Told], None]
 ) -> Told | None:
