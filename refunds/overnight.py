@@ -43,6 +43,8 @@ class Overnight:
         ledger says so. Raises SystemUnavailable without Prefect or when no worker took the run.
         """
         wanted = night or books.ledger().clock().date()
+        known = await _batch(wanted)
+        before = known and known.finished_at and known.finished_at.isoformat()
         run_id = await runs.launch_nightly(wanted)
         run = asyncio.create_task(runs.finished(run_id, _NIGHT_SECONDS))
         try:
@@ -53,8 +55,9 @@ class Overnight:
             raise SystemUnavailable("prefect", f"not over within {hours} hours") from error
         finally:
             run.cancel()
-        if told is None:
-            return {"run_id": run_id, "run_state": run.result()}
+        if told is None or told["finished_at"] == before:
+            # The run never came to the night.
+            return {"run_id": run_id, "run_state": run.result(), **(told or {})}
         return {"run_id": run_id, "run_state": "Completed", **told}
 
     async def nights(self) -> list[Told]:
@@ -79,6 +82,32 @@ class Overnight:
         """The same as one HTML file with charts, which needs nothing else. Raises BadInput."""
         kept = await _kept(night, edition)
         return page.whole(NightReport.model_validate(kept.facts), settings().service_url)
+
+
+class SyncOvernight:
+    """The same part of `Refunds`, for programs without an event loop."""
+
+    def nightly(
+        self, night: date | None = None, *, watch: Callable[[Told], None] = _unseen
+    ) -> Told:
+        """As `AsyncRefunds.nightly`."""
+        return asyncio.run(Overnight().nightly(night, watch=watch))
+
+    def nights(self) -> list[Told]:
+        """As `AsyncRefunds.nights`."""
+        return asyncio.run(Overnight().nights())
+
+    def report(self, night: str | None = None, edition: int | None = None) -> Told:
+        """As `AsyncRefunds.report`."""
+        return asyncio.run(Overnight().report(night, edition))
+
+    def report_sheet(self, night: str | None = None, edition: int | None = None) -> bytes:
+        """As `AsyncRefunds.report_sheet`."""
+        return asyncio.run(Overnight().report_sheet(night, edition))
+
+    def report_page(self, night: str | None = None, edition: int | None = None) -> str:
+        """As `AsyncRefunds.report_page`."""
+        return asyncio.run(Overnight().report_page(night, edition))
 
 
 async def _followed(

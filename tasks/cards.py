@@ -16,6 +16,7 @@ from refunds.ledger import approvals, effects, people
 from refunds.ledger.approvals import Vote
 from refunds.ledger.effects import Effect
 from refunds.models import Answer, ApprovalRequest, Case, Decision, Level, Receipt
+from refunds.redaction import without_account_numbers
 from refunds.settings import settings
 from tasks import books, decisions, notifier, runs, steps
 from tasks.effect import Action, perform
@@ -117,17 +118,23 @@ async def _hand_in_answers(case: Case) -> Any:
     """Give every answer from the Prefect UI to the ledger; yields why one was refused.
 
     Prefect does not know who pressed the button: the name is self-declared and unverified.
+    One that was refused stays refused: it is not taken later, when nobody is looking.
     """
-    for answer in await runs.answers(f"approval-{case.round}-"):
+    refused = approvals.refused_answers(books.ledger(), case.refund_id)
+    for name, answer in await runs.answers(f"approval-{case.round}-"):
         choice, person = answer.get("decision"), str(answer.get("approver", ""))
         if choice not in ("approve", "reject") or not person.strip():
+            continue
+        if name in refused:
+            yield refused[name]
             continue
         vote = Vote(
             choice=choice,
             person=person.strip()[:128],
             channel="prefect-ui",
             verified=False,
-            reason=str(answer.get("reason", ""))[:2_000],
+            reason=without_account_numbers(str(answer.get("reason", "")))[:2_000],
+            answer=name,
         )
         try:
             await decisions.take(case.refund_id, vote)
@@ -151,7 +158,7 @@ def recipients(everybody: list[Person], approval: ApprovalRequest, level: Level)
     ]
 
 
-def card(approval: ApprovalRequest, level: Level) -> Action:
+def card(approval: ApprovalRequest, level: Level, attempt: str = "") -> Action:
     """The card for the approvers of one level: a function of the question as it was put."""
     return creation(
         approval.refund_id,
@@ -162,7 +169,7 @@ def card(approval: ApprovalRequest, level: Level) -> Action:
         words=wording.card(approval, level),
         address={"link": review_page(approval.refund_id)},
         id_field="message_id",
-        attempt=f"{approval.round}:{level}",
+        attempt=f"{approval.round}:{level}{attempt}",
     )
 
 

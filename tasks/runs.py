@@ -258,8 +258,11 @@ async def label(name: str, tags: Iterable[str]) -> None:
         await _update(client, name, [*tags])
 
 
-async def answers(prefix: str) -> list[dict[str, Any]]:
-    """What was typed into this run's Resume form, oldest first, for waits of this prefix."""
+async def answers(prefix: str) -> list[tuple[str, dict[str, Any]]]:
+    """What was typed into this run's Resume form, oldest first, for waits of this prefix.
+
+    Each with a name of its own: it is read again whenever the run is woken.
+    """
     run_id = flow_run.id
     if not run_id:
         return []
@@ -274,7 +277,11 @@ async def answers(prefix: str) -> list[dict[str, Any]]:
             )
     given = [entry for entry in found if entry.key.endswith("-response")]
     given.sort(key=lambda entry: entry.created or entry.key)
-    return [entry.decoded_value for entry in given if isinstance(entry.decoded_value, dict)]
+    return [
+        (f"{run_id}/{entry.key}", entry.decoded_value)
+        for entry in given
+        if isinstance(entry.decoded_value, dict)
+    ]
 
 
 async def _update(client: PrefectClient, name: str, tags: list[str]) -> None:

@@ -144,6 +144,11 @@ def intend_on(
     return effect_of(known)
 
 
+def intend_beside(page: Page, intent: Intent) -> Effect:
+    """As `intend`, in somebody else's transaction: it may be sent while nobody runs the refund."""
+    return intend_on(page, intent, _row(page.connection, intent.key), None)
+
+
 def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
     """Commit that the same request is about to be sent once more; returns the effect as it is then.
 
