@@ -52,7 +52,6 @@ def _making_runs(stack: ChaosStack, holds: Holds, cell: Cell) -> Iterator[None]:
 
 
 BATCH_BOUNDARIES = (
-    _of_a_batch("before the batch is taken", hold="take:batch"),
     _of_a_batch("before the intents", hold="intend:issue_refund"),
     _of_a_batch(
         "after the intents, before the gateway acts", faults=(SLOW,), is_there=_are_intended

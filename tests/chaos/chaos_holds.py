@@ -14,7 +14,10 @@ import psycopg
 # Tells our advisory locks apart from others' (migrations take one).
 _OURS = 7_305
 
-# Below the 30 s that a ledger's statement waits for a lock, so that who is let go, goes on.
+# The ledger's own statements wait for a lock half a minute, which a busy machine may need to bring
+# the others of a wave to their places. A lease is no longer than this.
+_HELD_MOST = "45s"
+
 _TRIGGERS = (
     ("effects", "INSERT", "NEW.refund_id", "'intend:' || NEW.step"),
     ("effects", "UPDATE", "NEW.refund_id", "'record:' || NEW.step || ':' || NEW.state"),
@@ -25,8 +28,7 @@ _TRIGGERS = (
         "NEW.batch_id",
         (
             "CASE WHEN NEW.finished_at IS DISTINCT FROM OLD.finished_at THEN 'close:batch' "
-            "WHEN NEW.cursor <> OLD.cursor THEN 'advance:batch' "
-            "WHEN NEW.lease_holder IS DISTINCT FROM OLD.lease_holder THEN 'take:batch' END"
+            "WHEN NEW.cursor <> OLD.cursor THEN 'advance:batch' END"
         ),
     ),
     ("waits", "INSERT", "NEW.refund_id", "'wait:' || split_part(NEW.name, '-', 1)"),
@@ -57,8 +59,9 @@ class Holds:
                 f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ "
                 f"DECLARE found int; BEGIN SELECT number INTO found FROM chaos_holds "
                 f"WHERE name = {whose} AND point = {point}; "
-                f"IF found IS NOT NULL THEN PERFORM pg_advisory_xact_lock_shared({_OURS}, found); "
-                f"END IF; RETURN NEW; END $$"
+                f"IF found IS NOT NULL THEN "
+                f"PERFORM set_config('lock_timeout', '{_HELD_MOST}', true); "
+                f"PERFORM pg_advisory_xact_lock_shared({_OURS}, found); END IF; RETURN NEW; END $$"
             )
             run(
                 f"CREATE OR REPLACE TRIGGER {name} BEFORE {when} ON {table} "

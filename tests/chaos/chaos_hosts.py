@@ -42,12 +42,13 @@ def take_over(stack: ChaosStack, holds: Holds, name: str) -> dict[str, float]:
         for refund_id in (alone, batch[-1]):
             until(partial(holds.has_come, refund_id), f"{refund_id} is paid")
         assert all("@elsewhere:" in stack.row(each)["lease_holder"] for each in refund_ids)
+    fences = {refund_id: stack.row(refund_id)["fence"] for refund_id in refund_ids}
     holds.let_all_go()
     died_at, seconds = time.monotonic(), dict[str, float]()
 
     def all_are_taken() -> bool:
         for refund_id in set(refund_ids) - seconds.keys():
-            if stack.row(refund_id)["fence"] > 1:
+            if stack.row(refund_id)["fence"] > fences[refund_id]:
                 seconds[refund_id] = time.monotonic() - died_at
         return len(seconds) == len(refund_ids)
 

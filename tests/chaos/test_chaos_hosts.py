@@ -21,5 +21,5 @@ def test_the_runs_of_a_host_that_never_comes_back_are_taken_over_by_another(
     print(chaos_hosts.told(taken))
     for refund_id in taken:
         events = [event["event"] for event in history.read(stack.ledger, refund_id)]
-        assert events.count("run.took_over") == 2
+        assert events.count("run.took_over") >= 2
     assert stack.problems() == []
