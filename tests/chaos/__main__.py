@@ -57,10 +57,10 @@ def _find(stack: ChaosStack, holds: Holds, found: Findings, options: argparse.Na
             columns.append(chaos_matrix.run_column(stack, holds, victim, options.seed, boundaries))
             print(columns[-1], flush=True)
 
-    if "refunds" in options.parts:
-        strike(BOUNDARIES, found.columns)
     if "batches" in options.parts:
         strike(BATCH_BOUNDARIES, found.batch_columns)
+    if "refunds" in options.parts:
+        strike(BOUNDARIES, found.columns)
     stack.faults([])
     how_many = {"refunds": options.refunds, "kills": _KILLS}
     if "recovery" in options.parts:
