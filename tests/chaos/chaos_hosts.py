@@ -60,10 +60,12 @@ def take_over(stack: ChaosStack, holds: Holds, name: str) -> dict[str, float]:
 
 
 def told(seconds: dict[str, float]) -> str:
-    """One sentence about it."""
+    """It in two sentences; empty where it was not tried."""
+    if not seconds:
+        return ""
     return (
-        f"A host died with {len(seconds)} refunds, one with a run of its own and the others in a "
-        f"batch, and never came back. Another host had the first of them after "
+        f"It died with {len(seconds)} refunds, one with a run of its own and the others in a "
+        f"batch. Another host had the first of them after "
         f"{min(seconds.values()):.0f} s and the last after {max(seconds.values()):.0f} s; nothing "
         "was done but to wait."
     )

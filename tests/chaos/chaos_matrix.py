@@ -173,7 +173,9 @@ def _judge(stack: ChaosStack, column: Column, refund_id: str, boundary: Boundary
 
 
 def table(columns: list[Column]) -> str:
-    """The outcome as a Markdown table."""
+    """The outcome as a Markdown table; empty for none."""
+    if not columns:
+        return ""
     names = ("cells", "kills", "refunds", "lost", "paid_twice", "doubled", "stuck")
     heads = ("what dies", *names[:4], "paid twice", "other effects doubled", "stuck")
     rows = [(column.victim, *(str(getattr(column, name)) for name in names)) for column in columns]

@@ -153,7 +153,9 @@ def _last_end(stack: ChaosStack, names: list[str]) -> float:
 
 
 def table(measured: list[Recovery]) -> str:
-    """The measurements in Markdown."""
+    """The measurements in Markdown; empty for none."""
+    if not measured:
+        return ""
     heads = (
         *("what dies", "refunds", "kills", "under way at each kill"),
         *("seconds to the next step of one of these", "seconds to the last refund"),
