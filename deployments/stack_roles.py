@@ -139,7 +139,11 @@ def sample(settings: Settings, *, load: bool, until_idle: bool) -> Role:
     return Role(
         name="sample",
         command=("deployments.stack_sample", *flags),
-        environment=client_environment(settings, os.environ),
+        environment={
+            # It shares the terminal with its own table; a user's wish for more comes first.
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+            **client_environment(settings, os.environ),
+        },
         ready_seconds=0.0,
         # It has nothing to put down.
         stop_seconds=3.0,

@@ -39,11 +39,17 @@ class Woken(RefundError):
 
 
 class ApprovalForm(RunInput):
-    """What an approver fills in. Nothing has a default that could approve by accident."""
+    """What an approver fills in. Nothing has a default that could approve by accident.
 
-    decision: Literal["approve", "reject"] = Field(description="Approve or reject this refund?")
-    approver: str = Field(min_length=1, max_length=128, description="Your name")
-    reason: str = Field(max_length=2000, description="Why? It is kept in the history")
+    Prefect's UI leaves out what is empty and keeps silent when a required field is missing; so
+    only what must be known is required, and says so.
+    """
+
+    decision: Literal["approve", "reject"] = Field(
+        description="Approve or reject this refund? (required)"
+    )
+    approver: str = Field(min_length=1, max_length=128, description="Your name (required)")
+    reason: str = Field("", max_length=2000, description="Why? It is kept in the history")
 
 
 async def for_decision(case: Case, approval: ApprovalRequest, level: Level) -> Answer:

@@ -1,6 +1,8 @@
 """Money is an integer in minor units with its currency; nothing is ever rounded."""
 
-from decimal import Decimal
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from babel.core import get_global
 from babel.numbers import format_currency, get_currency_precision
@@ -36,6 +38,16 @@ def digits(currency: str) -> int:
 def decimal_text(amount_minor: int, currency: str) -> str:
     """The amount in whole units as machines write it: `decimal_text(500, "USD") == "5.00"`."""
     return str(Decimal(amount_minor).scaleb(-digits(currency)))
+
+
+def minor_of(value: Any, places: int) -> int | None:
+    """A decimal number or text in minor units of so many digits; None unless it is so exactly."""
+    minor = Decimal("NaN")
+    if not isinstance(value, bool | float):
+        with suppress(TypeError, ValueError, InvalidOperation):
+            minor = Decimal(value).scaleb(places)
+    is_exact = minor.is_finite() and 0 <= minor <= MAX_AMOUNT_MINOR and minor == int(minor)
+    return int(minor) if is_exact else None
 
 
 def show(amount_minor: int, currency: str) -> str:

@@ -17,13 +17,14 @@ from refunds.clock import system_clock
 from refunds.errors import StepFailed, StepRefused, StepUnknown, SystemBusy, SystemUnavailable
 from refunds.settings import settings
 from tasks import limits, secrets
+from tasks.lean_transport import LeanTransport
 
 # A system that has not answered in 12 seconds may have acted. Three attempts with the pauses
 # between them fit into one lease of 45 seconds.
 _TIMEOUT = httpx.Timeout(12.0, connect=5.0, pool=12.0)
 
 # More at once to one system is for `REFUNDS_LIMITS` to say; what is kept open costs a file each.
-_POOL = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+_POOL = httpx.Limits(max_connections=100, max_keepalive_connections=64)
 
 # The longest pause a 429 may ask for inside a step, in seconds; longer ones end the attempt and
 # become a later one, and in the end a wait that holds no process.
@@ -34,7 +35,7 @@ _PAUSES = 3
 
 # One pool a system and loop: a slow CRM cannot use up the gateway's connections.
 _pools: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[str, httpx.AsyncHTTPTransport]
+    asyncio.AbstractEventLoop, dict[str, httpx.AsyncBaseTransport]
 ] = weakref.WeakKeyDictionary()
 
 # Nothing reached the other side.
@@ -158,7 +159,8 @@ def _answer(
 ) -> dict[str, Any]:
     if status in _NOT_DONE:
         raise SystemUnavailable(system, f"it does not let us in ({status})")
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT:
+    is_redirect = httpx.codes.MULTIPLE_CHOICES <= status < httpx.codes.BAD_REQUEST
+    if is_redirect or status >= httpx.codes.INTERNAL_SERVER_ERROR or status == httpx.codes.CONFLICT:
         raise StepUnknown(system, f"it answered {status}")
     try:
         # An answer without a body (204) is an empty object.
@@ -167,7 +169,7 @@ def _answer(
         answer = None
     if status >= httpx.codes.BAD_REQUEST:
         raise (refusal or _refused(system))(status, answer)
-    if any_body and status < httpx.codes.MULTIPLE_CHOICES:
+    if any_body:
         return answer if isinstance(answer, dict) else {}
     if not isinstance(answer, dict):
         raise StepUnknown(system, f"its {status} answer is not a JSON object")
@@ -216,10 +218,13 @@ def _retry_after(headers: httpx.Headers) -> float:
     return 1.0
 
 
-def _pool(system: str, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+def _pool(system: str, url: httpx.URL) -> httpx.AsyncBaseTransport:
+    """The system's connections; through a proxy they are httpx's own."""
     pools = _pools.setdefault(asyncio.get_running_loop(), {})
     name = f"{system} {url.scheme}://{url.netloc.decode()}"
     if name not in pools:
         proxy = None if proxy_bypass(url.host) else getproxies().get(url.scheme)
-        pools[name] = httpx.AsyncHTTPTransport(limits=_POOL, proxy=proxy)
+        pools[name] = (
+            httpx.AsyncHTTPTransport(limits=_POOL, proxy=proxy) if proxy else LeanTransport(_POOL)
+        )
     return pools[name]

@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from decimal import Decimal, InvalidOperation
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -129,14 +128,12 @@ def _check_currencies(orders: dict[str, dict[str, Any]]) -> None:
 
 def exactly(value: Any, currency: str, amounts: str, what: str) -> int:
     """The amount in minor units. Raises NeedsAttention for what would have to be rounded."""
-    places = money.digits(currency) if amounts == "decimal" else 0
-    minor = Decimal("NaN")
-    if not isinstance(value, bool | float):
-        with suppress(TypeError, ValueError, InvalidOperation):
-            minor = Decimal(value).scaleb(places)
-    if minor.is_finite() and 0 <= minor <= money.MAX_AMOUNT_MINOR and minor == int(minor):
-        return int(minor)
-    raise NeedsAttention(f"the shop's {what} is {value!r}, which is no exact amount in {currency}")
+    minor = money.minor_of(value, money.digits(currency) if amounts == "decimal" else 0)
+    if minor is None:
+        raise NeedsAttention(
+            f"the shop's {what} is {value!r}, which is no exact amount in {currency}"
+        )
+    return minor
 
 
 @lru_cache(maxsize=4)

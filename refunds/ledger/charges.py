@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,7 +77,7 @@ def open_charges(ledger: Ledger, seen: Sequence[Seen]) -> dict[str, int]:
         connection.execute(
             insert_if_absent(connection, schema.charges),
             # In one order for everybody, so that two who see the same charges never wait in a ring.
-            [{**asdict(new[charge_id]), "reserved_minor": 0} for charge_id in sorted(new)],
+            [{**vars(new[charge_id]), "reserved_minor": 0} for charge_id in sorted(new)],
         )
         return left(connection)
 
@@ -222,6 +222,18 @@ def reservation_of(page: Page) -> Reservation | None:
         .first()
     )
     return dict(found) if found else None
+
+
+def check_reserved(key: str, request: dict[str, Any], reservation: Reservation | None) -> None:
+    """Raise LedgerRefusal unless a payment's `charge` and `amount` are what is reserved."""
+    if reservation is None or reservation["state"] != "reserved":
+        raise LedgerRefusal(f"{key}: no money is reserved, so nothing may be paid")
+    charge_id, amount = reservation["charge_id"], str(reservation["amount_minor"])
+    if (request.get("charge"), request.get("amount")) != (charge_id, amount):
+        raise LedgerRefusal(
+            f"{key}: {amount} of charge {charge_id} is reserved, and the payment would be "
+            f"{request.get('amount')} of charge {request.get('charge')}"
+        )
 
 
 def state_of(page: Page) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from refunds.errors import ChargeExhausted, RefundError
+from refunds.flow_version import FLOW_VERSION
 from refunds.ledger import charges, effects, leases, schema, waits
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.effects import Effect, Ending, Intent
@@ -37,12 +38,15 @@ def take(
 ) -> None:
     """Take the leases of a batch's refunds for its run; `taken` is called on each one's page.
 
-    Left out is what is over, has left the batch, or is held by a process that may live.
+    Left out is what is over, has left the batch, or is held by a process that may live. What was
+    submitted under another version of the flow leaves it: the sweep gives it a run of its own,
+    since only the single chain knows the course of every version.
     """
     holder = leases.holder_of_this_process(run_id)
     with open_pages(ledger, dict.fromkeys(refund_ids)) as pages:
         linked = _linked(pages, run_id)
         passed = _ended_waits(pages)
+        versions = _flow_versions(pages)
         for refund_id, page in pages.mine.items():
             if (
                 page.row["outcome"] is not None
@@ -51,6 +55,9 @@ def take(
             ):
                 continue
             if leases.held_by_another(page, holder):
+                continue
+            if versions[refund_id] != FLOW_VERSION:
+                page.change(lane="now", run_id=None)
                 continue
             if refund_id not in linked:
                 page.insert(schema.runs, refund_id=refund_id, run_id=run_id, first_seen_at=page.now)
@@ -119,11 +126,12 @@ def intend(
         money = _reservations(pages) if pays else {}
         for refund_id, page in pages.mine.items():
             intent = intents[refund_id]
-            state = money[refund_id]["state"] if refund_id in money else None
             if entering is not None:
                 page.enter(entering)
             try:
-                effect = effects.intend_on(page, intent, known.get(intent.key), state)
+                effect = effects.intend_on(
+                    page, intent, known.get(intent.key), money.get(refund_id)
+                )
             except RefundError as error:
                 failed[refund_id] = error
                 continue
@@ -235,6 +243,17 @@ def _linked(pages: Pages, run_id: str) -> set[str]:
         among(pages.connection, row.refund_id, pages.mine), row.run_id == run_id
     )
     return set(pages.connection.execute(query).scalars())
+
+
+def _flow_versions(pages: Pages) -> dict[str, int]:
+    row = schema.history.c
+    query = sa.select(row.refund_id, row.data).where(
+        among(pages.connection, row.refund_id, pages.mine), row.sequence == 1
+    )
+    return {
+        refund_id: data.get("flow_version", 1)
+        for refund_id, data in pages.connection.execute(query)
+    }
 
 
 def _ended_waits(pages: Pages) -> set[str]:

@@ -9,10 +9,17 @@ from sandbox.door import Effect, Reading
 from sandbox.effects import Effects
 from sandbox.fault_rules import Rule
 from sandbox.faults import REFUND_ENDPOINT
+from sandbox.gateway import expansion
 from sandbox.gateway.books import Books, refund_row
 from sandbox.gateway.dialect import STRIPE_DIALECT, missing, stripe_error
 from sandbox.gateway.forms import check_metadata, parse_metadata, parse_no_fields, parse_refund
-from sandbox.gateway.objects import charge_object, event_object, refund_id_of, refund_object
+from sandbox.gateway.objects import (
+    charge_object,
+    event_object,
+    intent_object,
+    refund_id_of,
+    refund_object,
+)
 from sandbox.gateway.pages import StripeList
 from sandbox.identifiers import to_id, to_number
 
@@ -20,6 +27,7 @@ _SYSTEM = "gateway"
 _REFUNDS = REFUND_ENDPOINT.removeprefix("POST ")
 _REFUND = f"{_REFUNDS}/{{id}}"
 _CHARGES = "/gateway/v1/charges"
+_INTENTS = "/gateway/v1/payment_intents"
 _EVENTS = "/gateway/v1/events"
 
 
@@ -47,7 +55,7 @@ class _Acts:
             "metadata": dict(form.metadata),
         }
         self._record(tx, ask, "create_refund", row, request)
-        return Answer.of(200, refund_object(row))
+        return Answer.of(200, expansion.expanded(tx, refund_object(row), form.expand))
 
     def update(self, tx: sqlite3.Connection, ask: Ask, fault: Rule | None) -> Answer:
         del fault
@@ -151,8 +159,12 @@ def _lists() -> list[Reading]:
 
 
 def _single_readings() -> list[Reading]:
+    def shown(reader: sqlite3.Connection, ask: Ask, thing: dict[str, Any]) -> Answer:
+        names = expansion.asked_for(ask.query)
+        return Answer.of(200, expansion.expanded(reader, thing, names))
+
     def refund(reader: sqlite3.Connection, ask: Ask) -> Answer:
-        return Answer.of(200, refund_object(_found(reader, ask)))
+        return shown(reader, ask, refund_object(_found(reader, ask)))
 
     def charge(reader: sqlite3.Connection, ask: Ask) -> Answer:
         row = reader.execute(
@@ -160,7 +172,15 @@ def _single_readings() -> list[Reading]:
         ).fetchone()
         if row is None:
             raise missing("charge", ask.path["id"])
-        return Answer.of(200, charge_object(row))
+        return shown(reader, ask, charge_object(row))
+
+    def intent(reader: sqlite3.Connection, ask: Ask) -> Answer:
+        row = reader.execute(
+            "SELECT * FROM charges_shown WHERE payment_intent = ?", (ask.path["id"],)
+        ).fetchone()
+        if row is None:
+            raise missing("payment_intent", ask.path["id"])
+        return shown(reader, ask, intent_object(row))
 
     def event(reader: sqlite3.Connection, ask: Ask) -> Answer:
         number = to_number("evt", ask.path["id"])
@@ -174,6 +194,7 @@ def _single_readings() -> list[Reading]:
         for path, read in (
             (_REFUND, refund),
             (f"{_CHARGES}/{{id}}", charge),
+            (f"{_INTENTS}/{{id}}", intent),
             (f"{_EVENTS}/{{id}}", event),
         )
     ]

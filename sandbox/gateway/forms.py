@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from sandbox.gateway import expansion
 from sandbox.gateway.dialect import invalid
 from sandbox.records import AMOUNT_LIMIT_MINOR
 
@@ -34,6 +35,7 @@ class RefundForm:
     currency: str | None
     reason: str | None
     metadata: Mapping[str, str]
+    expand: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class MetadataForm:
 def parse_refund(request: Request, body: bytes) -> RefundForm:
     """Return a new refund's parameters; raises Refused 400 naming the bad one."""
     fields, metadata = _split(_fields(request, body))
+    expand = expansion.asked_for(fields)
+    fields = {name: text for name, text in fields.items() if not expansion.is_expansion(name)}
     _check_known(fields, _REFUND_FIELDS)
     charge, intent = _id(fields, "charge"), _id(fields, "payment_intent")
     if charge and intent:
@@ -62,6 +66,7 @@ def parse_refund(request: Request, body: bytes) -> RefundForm:
         currency=_currency(fields.get("currency")),
         reason=_reason(fields.get("reason")),
         metadata={key: value for key, value in metadata.items() if value},
+        expand=expand,
     )
 
 

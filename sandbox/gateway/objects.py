@@ -56,6 +56,24 @@ def charge_object(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
+def intent_object(row: sqlite3.Row) -> dict[str, Any]:
+    """Return the payment intent behind a charge."""
+    return {
+        "id": row["payment_intent"],
+        "object": "payment_intent",
+        "amount": row["captured_minor"],
+        "amount_received": row["captured_minor"],
+        "created": row["created_ms"] // 1_000,
+        "currency": row["currency"].lower(),
+        "customer": row["customer_id"],
+        "latest_charge": row["charge_id"],
+        "livemode": False,
+        "metadata": {"order_id": row["order_id"]},
+        "payment_method": row["payment_method_id"],
+        "status": "succeeded",
+    }
+
+
 def event_object(row: sqlite3.Row) -> dict[str, Any]:
     """Return an event exactly as its webhook carries it."""
     event: dict[str, Any] = json.loads(row["body"])

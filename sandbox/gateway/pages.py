@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.answers import Answer
+from sandbox.gateway import expansion
 from sandbox.gateway.dialect import invalid, missing
 
 # Stripe's numbers.
@@ -54,6 +55,7 @@ class StripeList:
             (*values, limit + 1),
         ).fetchall()
         shown = [self.shown(row) for row in rows[:limit]]
+        shown = expansion.expanded_list(reader, shown, expansion.asked_for(query))
         if backwards:
             shown.reverse()
         return Answer.of(
@@ -65,7 +67,7 @@ class StripeList:
         conditions: list[str] = []
         values: list[str | int] = []
         for name, value in query.items():
-            if name in ("limit", "starting_after", "ending_before"):
+            if name in ("limit", "starting_after", "ending_before") or expansion.is_expansion(name):
                 continue
             if name in self.filters:
                 conditions.append(f"{self.filters[name]} = ?")

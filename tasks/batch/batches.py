@@ -1,4 +1,4 @@
-"""The batch itself: taken by one run, worked off chunk by chunk, closed with a report."""
+"""The batch itself: taken by one run and worked off chunk by chunk."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -15,11 +15,8 @@ from refunds.ledger.batches import Batch
 from refunds.settings import settings
 from tasks import books
 from tasks.batch.chunk import Chunk
+from tasks.batch.line import CHUNK_SIZE, Line
 from tasks.batch.writer import write
-
-# Large enough that a step's own cost vanishes among its refunds, small enough that a chunk is
-# through in some ten seconds and a few megabytes.
-CHUNK_SIZE = 500
 
 
 @task(name="open_night", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
@@ -36,26 +33,25 @@ async def take_batch(batch_id: str) -> Batch | None:
 
 
 @task(name="next_chunk", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
-async def next_chunk(batch: Batch) -> Chunk | None:
-    """The next refunds in key order; None at the end, and when the night is over."""
+async def next_chunk(line: Line) -> Chunk | None:
+    """The next refunds in key order; None at the end.
+
+    When the night is over only what was begun goes on: nobody else would take it to its end.
+    """
+    batch = line.batch
     if batch.stop_at is not None and books.ledger().clock() >= batch.stop_at:
         await write(batches.leave_to_next_night, batch)
-        return None
-    keys = await write(batches.next_keys, batch, CHUNK_SIZE)
-    return Chunk(batch, str(flow_run.id), keys) if keys else None
+    keys = await write(batches.next_keys, batch, CHUNK_SIZE, line.taken_to)
+    return line.take(Chunk(batch, str(flow_run.id), keys)) if keys else None
 
 
 @task(name="advance", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
-async def advance(chunk: Chunk) -> str:
-    """Note how far the batch has got; returns the key."""
-    await write(batches.advance, chunk.batch, chunk.last_key)
-    return chunk.last_key
-
-
-@task(name="close_batch", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
-async def close_batch(batch: Batch) -> None:
-    """Close the batch and give its lease back."""
-    await write(batches.finish, batch, None)
+async def advance(line: Line, chunk: Chunk) -> str:
+    """Note how far the batch has got without a gap; returns the key."""
+    cursor = line.finished(chunk)
+    if cursor is not None:
+        await write(batches.advance, chunk.batch, cursor)
+    return cursor or ""
 
 
 async def side_by_side(*works: Coroutine[Any, Any, Any]) -> None:

@@ -4,15 +4,24 @@ import base64
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from refunds import money
-from refunds.errors import NeedsAttention, StepBlocked, StepFailed, StepRefused, StepUnknown
+from refunds.errors import (
+    NeedsAttention,
+    StepBlocked,
+    StepFailed,
+    StepRefused,
+    StepUnknown,
+    SystemBusy,
+    SystemUnavailable,
+)
 from tasks import http, secrets
+from tasks.answers import objects_in, part_of, reference_in, text_in
 from tasks.gateways.contract import GatewayEvent, GatewayRefund, PaymentOrder, json_object
 
 # PayPal's word for a refund's state, in ours.
@@ -88,16 +97,20 @@ class PayPal:
         found = await self._call(
             "GET", "/v1/customer/disputes", params={"disputed_transaction_id": charge_id}
         )
-        return any(dispute.get("status") != "RESOLVED" for dispute in found.get("items") or [])
+        # Where there are none PayPal leaves the list out.
+        disputes = objects_in("gateway", found, "items") if "items" in found else []
+        return any(dispute.get("status") != "RESOLVED" for dispute in disputes)
 
     async def listed(self, charge_id: str) -> AsyncIterator[GatewayRefund]:
         """The refunds of a capture, which PayPal lists with the capture's order."""
         capture = await self._call("GET", f"/v2/payments/captures/{quote(charge_id, safe='')}")
         order = await self._call("GET", f"/v2/checkout/orders/{_id_in(_link(capture, 'up'))}")
-        units = order.get("purchase_units")
-        if not isinstance(units, list):
-            raise StepUnknown("gateway", "its order has no purchase_units")
-        found = [refund for unit in units for refund in unit.get("payments", {}).get("refunds", [])]
+        found = [
+            refund
+            for unit in objects_in("gateway", order, "purchase_units")
+            if part_of(unit, "payments", "refunds") is not None
+            for refund in objects_in("gateway", unit, "payments", "refunds")
+        ]
         for refund in sorted(found, key=lambda entry: str(entry.get("create_time")), reverse=True):
             if _id_in(_link(refund, "up")) == charge_id:
                 yield _kept(refund, charge_id)
@@ -134,9 +147,15 @@ class PayPal:
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {await self._bearer()}"}
         headers |= arguments.pop("headers", {})
-        return await http.call(
-            "gateway", method, path, headers=headers, refusal=_refusal, **arguments
-        )
+        try:
+            return await http.call(
+                "gateway", method, path, headers=headers, refusal=_refusal, **arguments
+            )
+        except SystemUnavailable as error:
+            # It may have been taken back before its time; the next try asks for another.
+            if not isinstance(error, SystemBusy):
+                self._token_ends_at = 0.0
+            raise
 
     async def _bearer(self) -> str:
         if time.monotonic() >= self._token_ends_at:
@@ -150,8 +169,10 @@ class PayPal:
                 headers={"Authorization": f"Basic {pair}"},
                 refusal=lambda status, _: http.not_in_its_words("gateway", status),
             )
-            lasts = float(answer.get("expires_in", 0)) - _TOKEN_MARGIN_SECONDS
-            self._token, self._token_ends_at = answer["access_token"], time.monotonic() + lasts
+            lasts = answer.get("expires_in")
+            seconds = lasts - _TOKEN_MARGIN_SECONDS if isinstance(lasts, int) else 0
+            self._token = reference_in("gateway", answer, "access_token")
+            self._token_ends_at = time.monotonic() + seconds
         return self._token
 
 
@@ -160,34 +181,28 @@ def _text(order: PaymentOrder) -> str:
 
 
 def _kept(refund: dict[str, Any], charge_id: str) -> GatewayRefund:
-    status, reference, amount = (refund.get(name) for name in ("status", "id", "amount"))
-    if status not in _STATES or not isinstance(reference, str) or not isinstance(amount, dict):
+    status = text_in(refund, "status") or ""
+    currency = text_in(refund, "amount", "currency_code") or ""
+    amount_minor = money.minor_of(text_in(refund, "amount", "value"), money.digits(currency))
+    if status not in _STATES or amount_minor is None:
         raise StepUnknown("gateway", "its answer is not a refund")
-    currency = str(amount.get("currency_code"))
-    try:
-        amount_minor = Decimal(str(amount.get("value"))).scaleb(money.digits(currency))
-    except InvalidOperation as error:
-        raise StepUnknown("gateway", "its refund has no amount") from error
-    if amount_minor != int(amount_minor):
-        raise StepUnknown("gateway", f"its amount does not fit {currency}")
     kept = GatewayRefund(
-        id=reference,
+        id=reference_in("gateway", refund, "id"),
         status=_STATES[status],
-        amount=int(amount_minor),
+        amount=amount_minor,
         currency=currency,
         charge=charge_id,
-        key=refund.get("custom_id"),
-        refund_id=refund.get("invoice_id"),
+        key=text_in(refund, "custom_id"),
+        refund_id=text_in(refund, "invoice_id"),
     )
     if kept["status"] == "failed":
-        details = refund.get("status_details")
-        why = details.get("reason") if isinstance(details, dict) else None
-        kept["failure_reason"] = str(why or status)
+        why = text_in(refund, "status_details", "reason")
+        kept["failure_reason"] = http.in_short(why or status)
     return kept
 
 
 def _link(thing: dict[str, Any], relation: str) -> str:
-    for link in thing.get("links") or []:
+    for link in objects_in("gateway", thing, "links"):
         if link.get("rel") == relation:
             return str(link.get("href"))
     raise StepUnknown("gateway", f"its answer has no link {relation!r}")
@@ -201,7 +216,10 @@ def _refusal(status: int, answer: Any) -> StepFailed:
     """A refusal counts only in PayPal's own words."""
     if not isinstance(answer, dict) or "name" not in answer:
         return http.not_in_its_words("gateway", status)
-    issues = [str(detail.get("issue")) for detail in answer.get("details") or []]
+    details = answer.get("details")
+    issues = [
+        str(part_of(detail, "issue")) for detail in (details if isinstance(details, list) else [])
+    ]
     said = http.in_short(" ".join((str(answer["name"]), *issues)))
     if _KEY_REUSED in issues or answer["name"] == _KEY_REUSED:
         return StepUnknown("gateway", f"it answered {status}: {said}")

@@ -1,17 +1,16 @@
 """Stripe's refund API, as Stripe and the programs that imitate it speak it."""
 
-import hashlib
-import hmac
-import json
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from refunds import money
 from refunds.errors import NeedsAttention, StepBlocked, StepFailed, StepRefused, StepUnknown
 from tasks import http, secrets
-from tasks.gateways.contract import GatewayEvent, GatewayRefund, PaymentOrder, json_object
+from tasks.answers import objects_in, reference_in, text_in
+from tasks.gateways import stripe_events
+from tasks.gateways.contract import GatewayEvent, GatewayRefund, PaymentOrder
 
 # Stripe's word for a refund's state, in ours. What requires an action waits for the customer.
 _STATES = {
@@ -25,9 +24,21 @@ _STATES = {
 # Stripe's largest page.
 _PAGE = 100
 
+# Without it Stripe answers in the version that the account was made with, years ago perhaps.
+_VERSION = "2024-06-20"
+
+# A simulator that has no such page knows of no disputes; a charge that does not exist is refused
+# when it is paid back.
+_NO_SUCH_PAGE = (404, 405)
+
 # Refusals that say nothing of the refund itself: a dispute is open on the charge, or our own
 # balance is too low. Stripe repeats its answer under the same key, so a new attempt needs another.
-_BLOCKED = frozenset({"charge_disputed", "balance_insufficient", "insufficient_funds"})
+_BLOCKED = frozenset(
+    {
+        *("charge_disputed", "refund_disputed_payment"),
+        *("balance_insufficient", "insufficient_funds"),
+    }
+)
 
 # Where Stripe counts other digits than ISO 4217 does (stripe.com/docs/currencies): it wants
 # krónur and Ugandan shillings with two zeros at the end, and takes ariary in whole units.
@@ -35,12 +46,6 @@ _DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
 
 # Stripe takes amounts of three digits only where the last one is a zero.
 _THREE_DIGITS = 3
-
-# Stripe's own tolerance: an older signature may be a replay, a newer one a wrong clock.
-_TOLERANCE = timedelta(minutes=5)
-
-# A time in seconds has ten digits for the next two centuries.
-_TIME_DIGITS = 10
 
 
 class Stripe:
@@ -80,13 +85,15 @@ class Stripe:
         return _kept(await _call("GET", f"/v1/refunds/{quote(reference, safe='')}"))
 
     async def is_disputed(self, charge_id: str) -> bool:
-        """A charge says so itself; those of a payment intent are listed."""
-        if _kind(charge_id) == "charge":
-            found = [await _call("GET", f"/v1/charges/{quote(charge_id, safe='')}")]
-        else:
-            listed = await _call("GET", "/v1/charges", params={"payment_intent": charge_id})
-            found = [charge for charge in listed.get("data") or [] if isinstance(charge, dict)]
-        return any(charge.get("disputed") is True for charge in found)
+        """A charge says so itself; a payment intent names the charge that succeeded."""
+        charge: Any = charge_id
+        if _kind(charge_id) == "payment_intent":
+            expanded = {"expand[]": "latest_charge"}
+            intent = await _look("payment_intents", charge_id, params=expanded)
+            charge = intent.get("latest_charge")
+        if isinstance(charge, str):
+            charge = await _look("charges", charge)
+        return isinstance(charge, dict) and charge.get("disputed") is True
 
     async def listed(self, charge_id: str) -> AsyncIterator[GatewayRefund]:
         """The refunds of a charge."""
@@ -100,36 +107,7 @@ class Stripe:
 
     async def event(self, body: bytes, headers: Mapping[str, str], now: datetime) -> GatewayEvent:
         """The event, by its signature over the raw body."""
-        known = await secrets.listed("webhook_secret")
-        _check_signature(body, headers.get("stripe-signature", ""), known, now)
-        try:
-            event = json_object(json.loads(body), "the body")
-        except RecursionError as error:
-            raise ValueError("the body is not JSON") from error
-        if not isinstance(event.get("id"), str):
-            raise ValueError("the body is not an event")  # noqa: TRY004 - one error for a bad body
-        data = event.get("data")
-        concerned = data.get("object") if isinstance(data, dict) else None
-        about = _concerned(concerned) if isinstance(concerned, dict) else {}
-        return GatewayEvent(event["id"], str(event.get("type", "")), **about)
-
-
-def _concerned(thing: dict[str, Any]) -> dict[str, Any]:
-    """What an event is about.
-
-    `refund.…` and `charge.refund.updated` carry a refund, `charge.refunded` its charge, and a
-    dispute names the charge.
-    """
-    kind, metadata = thing.get("object"), thing.get("metadata")
-    if kind == "refund":
-        refund_id = metadata.get("refund_id") if isinstance(metadata, dict) else None
-        if isinstance(refund_id, str) and isinstance(thing.get("id"), str) and thing["id"]:
-            return {"refund": thing["id"], "refund_id": refund_id}
-    elif kind in ("charge", "dispute"):
-        charge = thing.get("id") if kind == "charge" else thing.get("charge")
-        names = (charge, thing.get("payment_intent"))
-        return {"charges": tuple(name for name in names if isinstance(name, str) and name)}
-    return {}
+        return stripe_events.read(body, headers, await secrets.listed("webhook_secret"), now)
 
 
 def _kind(charge_id: str) -> str:
@@ -164,41 +142,47 @@ def _from_stripe(amount: int, currency: str) -> int:
 
 def _kept(refund: dict[str, Any], charge_id: str | None = None) -> GatewayRefund:
     """What is kept of a refund; `charge_id` is the name we asked under."""
-    status, reference, amount = (refund.get(name) for name in ("status", "id", "amount"))
-    if status not in _STATES or not isinstance(reference, str) or not isinstance(amount, int):
+    status, amount = refund.get("status"), refund.get("amount")
+    state = _STATES.get(status) if isinstance(status, str) else None
+    if state is None or not isinstance(amount, int) or isinstance(amount, bool):
         raise StepUnknown("gateway", "its answer is not a refund")
     currency = str(refund.get("currency")).upper()
-    metadata = refund.get("metadata") or {}
     kept = GatewayRefund(
-        id=reference,
-        status=_STATES[status],
+        id=reference_in("gateway", refund, "id"),
+        status=state,
         amount=_from_stripe(amount, currency),
         currency=currency,
-        charge=charge_id or str(refund.get("charge")),
-        key=metadata.get("key"),
-        refund_id=metadata.get("refund_id"),
+        charge=charge_id or _name_of(refund.get("charge")),
+        key=text_in(refund, "metadata", "key"),
+        refund_id=text_in(refund, "metadata", "refund_id"),
     )
-    if _STATES[status] == "failed":
-        kept["failure_reason"] = str(refund.get("failure_reason") or status)
+    if state == "failed":
+        kept["failure_reason"] = http.in_short(str(refund.get("failure_reason") or status))
     if charge_id is None and refund.get("payment_intent"):
-        kept["other_names"] = (str(refund["payment_intent"]),)
-    if metadata.get("source"):
-        kept["source"] = metadata["source"]
+        kept["other_names"] = (_name_of(refund["payment_intent"]),)
+    if source := text_in(refund, "metadata", "source"):
+        kept["source"] = source
     return kept
+
+
+def _name_of(thing: Any) -> str:
+    """A thing's id, whether it stands there as such or expanded."""
+    return str(thing.get("id") if isinstance(thing, dict) else thing)
 
 
 async def _pages(params: dict[str, str]) -> AsyncIterator[dict[str, Any]]:
     params = {"limit": str(_PAGE), **params}
     while True:
         page = await _call("GET", "/v1/refunds", params=params)
-        entries = page.get("data")
-        if not isinstance(entries, list):
-            raise StepUnknown("gateway", "its list of refunds has no data")
+        entries = objects_in("gateway", page, "data")
         for refund in entries:
             yield refund
         if not page.get("has_more") or not entries:
             return
-        params["starting_after"] = entries[-1]["id"]
+        last = reference_in("gateway", entries[-1], "id")
+        if params.get("starting_after") == last:
+            raise StepUnknown("gateway", "its list of refunds does not end")
+        params["starting_after"] = last
 
 
 def _refusal(status: int, answer: Any) -> StepFailed:
@@ -216,24 +200,13 @@ def _refusal(status: int, answer: Any) -> StepFailed:
     return StepRefused("gateway", detail)
 
 
+async def _look(kind: str, identifier: str, **arguments: Any) -> dict[str, Any]:
+    """One thing, or an empty object where there is none."""
+    path = f"/v1/{kind}/{quote(identifier, safe='')}"
+    return await _call("GET", path, absent=_NO_SUCH_PAGE, **arguments)
+
+
 async def _call(method: str, path: str, **arguments: Any) -> dict[str, Any]:
-    bearer = {"Authorization": f"Bearer {await secrets.secret('gateway_key')}"}
-    return await http.call("gateway", method, path, headers=bearer, refusal=_refusal, **arguments)
-
-
-def _check_signature(body: bytes, signature: str, known: list[str], now: datetime) -> None:
-    fields = [part.partition("=")[::2] for part in signature.split(",")]
-    signed_at = next((value for name, value in fields if name.strip() == "t"), "")
-    if not signed_at.isascii() or not signed_at.isdigit() or len(signed_at) > _TIME_DIGITS:
-        raise ValueError("the Stripe-Signature header has no timestamp")
-    if abs(now - datetime.fromtimestamp(int(signed_at), UTC)) > _TOLERANCE:
-        raise ValueError("the signature is too old, or one of our clocks is wrong")
-    signed = signed_at.encode() + b"." + body
-    expected = [_signature(secret, signed) for secret in known]
-    given = [value.encode() for name, value in fields if name.strip() == "v1"]
-    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
-        raise ValueError("the signature does not match the body")
-
-
-def _signature(secret: str, signed: bytes) -> bytes:
-    return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode()
+    bearer = f"Bearer {await secrets.secret('gateway_key')}"
+    headers = {"Authorization": bearer, "Stripe-Version": _VERSION}
+    return await http.call("gateway", method, path, headers=headers, refusal=_refusal, **arguments)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from refunds.errors import StepUnknown
 from refunds.ledger.effects import key_of
 from tasks.effect import Action, Ask, Send
 
@@ -88,13 +87,3 @@ class Adapter(Protocol):
 def never_undone(undo: Undoing) -> Action:
     """For what only ever makes things. Raises NotImplementedError."""
     raise NotImplementedError(f"{undo.system} undoes nothing")
-
-
-def reference_in(system: str, answer: dict[str, Any], *path: str) -> str:
-    """The other system's own id in its answer. Raises StepUnknown where there is none."""
-    found: Any = answer
-    for part in path:
-        found = found.get(part) if isinstance(found, dict) else None
-    if not isinstance(found, str | int) or isinstance(found, bool) or found == "":
-        raise StepUnknown(system, f"its answer has no {'.'.join(path)}")
-    return str(found)

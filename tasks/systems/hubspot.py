@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from refunds.errors import StepFailed, StepRefused
 from tasks import http, secrets
+from tasks.answers import reference_in
 from tasks.effect import Action
 from tasks.systems import tickets
-from tasks.systems.contract import Thing, Undoing, never_undone, reference_in
+from tasks.systems.contract import Thing, Undoing, never_undone
 
 _TICKETS = "/crm/v3/objects/tickets"
 

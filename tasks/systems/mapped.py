@@ -6,12 +6,13 @@ from typing import Any
 from urllib.parse import quote
 
 from refunds import money
-from refunds.errors import BadInput, NeedsAttention, StepRefused, StepUnknown
+from refunds.errors import BadInput, NeedsAttention, StepRefused
 from refunds.settings import settings
 from refunds.systems_mapping import Finding, Kind, SystemsMapping, filled, read
 from tasks import http, secrets
+from tasks.answers import objects_in, reference_in
 from tasks.effect import Action, Ask, cannot_ask
-from tasks.systems.contract import Thing, Undoing, reference_in
+from tasks.systems.contract import Thing, Undoing
 
 
 class Mapped:
@@ -73,13 +74,8 @@ def _asking(system: str, find: Finding) -> Ask:
         )
         if not answer:
             return None
-        listed: Any = answer
-        for part in find.list.split("."):
-            listed = listed.get(part) if isinstance(listed, dict) else None
-        if not isinstance(listed, list):
-            raise StepUnknown(system, f"its answer has no list {find.list}")
-        for entry in listed:
-            if isinstance(entry, dict) and entry.get(find.key) == key:
+        for entry in objects_in(system, answer, *find.list.split(".")):
+            if entry.get(find.key) == key:
                 return {"reference": reference_in(system, entry, find.id)}
         return None
 

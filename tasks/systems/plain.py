@@ -4,6 +4,7 @@ from typing import Any
 
 from refunds.errors import StepRefused, StepUnknown
 from tasks import http
+from tasks.answers import objects_in
 from tasks.effect import Action, cannot_ask
 from tasks.systems.contract import Thing, Undoing
 
@@ -23,7 +24,7 @@ class Plain:
 
         async def ask(key: str) -> dict[str, Any] | None:
             answer = await http.call(system, "GET", path, params={"reference": key})
-            listed = answer.get(thing.collection, [])
+            listed = objects_in(system, answer, thing.collection)
             found = [entry for entry in listed if entry.get("reference") == key]
             return _identified(thing, found[0]) if found else None
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from refunds.errors import StepFailed, StepRefused, StepUnknown
 from tasks import http, secrets
+from tasks.answers import objects_in, reference_in
 from tasks.effect import Action
 from tasks.systems import tickets
-from tasks.systems.contract import Thing, Undoing, never_undone, reference_in
+from tasks.systems.contract import Thing, Undoing, never_undone
 
 _TICKETS = "/api/v2/tickets.json"
 
@@ -27,7 +28,9 @@ class Zendesk:
                 "subject": tickets.subject(thing),
                 "comment": {"body": tickets.body(thing), "public": False},
                 "external_id": key,
+                # A ticket is only solved by somebody: by whom the key is of.
                 "status": "solved",
+                "assignee_email": (await secrets.secret("crm_key")).partition("/")[0],
                 "tags": ["refund", str(thing.facts["outcome"]).lower()],
             }
             answer = await http.call(
@@ -50,9 +53,7 @@ class Zendesk:
                 headers=await _headers(),
                 refusal=_refusal,
             )
-            listed = answer.get("tickets")
-            if not isinstance(listed, list):
-                raise StepUnknown(system, "its answer has no tickets")
+            listed = objects_in(system, answer, "tickets")
             found = [ticket for ticket in listed if ticket.get("external_id") == key]
             return {"reference": reference_in(system, found[0], "id")} if found else None
 

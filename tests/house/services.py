@@ -110,6 +110,15 @@ def localstripe() -> str:
     return found
 
 
+def stripe_library() -> Path:
+    """A Python that has Stripe's own library: the one that localstripe was installed with."""
+    python = Path(localstripe()).with_name("python")
+    known = subprocess.run([python, "-c", "import stripe"], capture_output=True, check=False)
+    if known.returncode:
+        pytest.skip(f"no Stripe library: install `stripe` from PyPI for {python}")
+    return python
+
+
 def _may_make_databases(url: str) -> bool:
     try:
         with psycopg.connect(_conninfo(url), connect_timeout=_CONNECT_SECONDS) as server:

@@ -20,7 +20,7 @@ from refunds.ledger import requests, schema
 from refunds.models import RefundRequest
 from refunds.service import gateway_events
 from tasks import runs
-from tasks.gateways import GatewayEvent, stripe
+from tasks.gateways import stripe_events
 from tests.simulation import sim_checks
 from tests.simulation.sim_actors import Actor, Process
 from tests.simulation.sim_outside import Outside
@@ -223,10 +223,7 @@ class Story:
             self._start("webhook", self._delivery(event))
 
     async def _delivery(self, event: dict[str, Any]) -> None:
-        about = stripe._concerned(event["data"]["object"])
-        for refund_id in await gateway_events.take(
-            GatewayEvent(event["id"], event["type"], **about)
-        ):
+        for refund_id in await gateway_events.take(stripe_events.told(event)):
             await runs.wake(refund_id)
 
     def _settle(self) -> None:

@@ -10,7 +10,9 @@ import pytest
 from refunds.ledger import connector, engine_of, migrate, schema
 from refunds.settings import settings
 from sandbox.process import SandboxProcess
-from tasks import books, http
+from tasks import books, gateways, http
+from tests.tasks.fakes import FakeServer
+from tests.tasks.products import MAPPING, Product
 from tests.tasks.tasks_world import Outside, World
 
 # Our own sandbox answers in milliseconds; a step that meets a held connection gives up soon.
@@ -74,3 +76,17 @@ def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         settings.cache_clear()
 
     return put
+
+
+@pytest.fixture
+def server(
+    product: Product, world: World, reach: Callable[..., None], tmp_path: Path
+) -> FakeServer:
+    mapping = tmp_path / "systems.toml"
+    mapping.write_text(MAPPING)
+    # What an adapter kept of another test's server is not this one's.
+    gateways._made.cache_clear()
+    server = product.server()
+    system = product.step.endpoint.split("/")[1]
+    reach(system, server, **product.settings, systems_mapping=str(mapping))
+    return server

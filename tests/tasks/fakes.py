@@ -14,15 +14,44 @@ import httpx
 
 Answer = tuple[int, Any]
 
+# What nothing was done by: the first two are not even a send.
+_RAISED_BEFORE = {
+    "away": httpx.ConnectError,
+    "dropped": httpx.ReadError,
+    # Done after all, when nobody waits for it any more.
+    "late": httpx.ReadTimeout,
+}
+_SAID_BEFORE = {
+    "down": lambda: httpx.Response(503, text="try later"),
+    "shut": lambda: httpx.Response(401, json={"error": "who are you?"}),
+    "busy": lambda: httpx.Response(429, headers={"Retry-After": "0"}, text="slow down"),
+    "resting": lambda: httpx.Response(429, headers={"Retry-After": "600"}, text="slow down"),
+    "moved": lambda: httpx.Response(302, headers={"Location": "https://elsewhere.test/"}),
+}
+# What was done, and not told.
+_RAISED_AFTER = {
+    "silent": httpx.ReadTimeout,
+    "reset": httpx.ReadError,
+    "cut": httpx.RemoteProtocolError,
+}
+_SAID_AFTER = {
+    "broken": lambda: httpx.Response(500, json={"error": {"message": "oops"}}),
+    "garbled": lambda: httpx.Response(200, text='{"id":'),
+    "page": lambda: httpx.Response(502, text="<html>Bad gateway</html>"),
+    "odd": lambda: httpx.Response(200, json=["done"]),
+}
+FAULTS = (*_RAISED_BEFORE, *_SAID_BEFORE, *_RAISED_AFTER, *_SAID_AFTER)
+# After these the system has acted, and only our own call does not know it.
+ACTED = ("late", *_RAISED_AFTER, *_SAID_AFTER)
+
 
 class FakeServer(httpx.AsyncBaseTransport):
-    """A server whose `serve` acts; `faults` are what becomes of its next sends.
-
-    `away` and `down` did nothing, `refused` says so; `silent` and `garbled` acted before.
-    """
+    """A server whose `serve` acts; `faults` are what becomes of its next sends, as in FAULTS."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
+        # Sends that will only act when something else arrives.
+        self._late: list[Callable[[], object]] = []
         # Every send that arrived, by its key.
         self.sends: list[str] = []
         self.headers: httpx.Headers = httpx.Headers()
@@ -35,28 +64,39 @@ class FakeServer(httpx.AsyncBaseTransport):
         body = await request.aread()
         path = request.url.raw_path.decode().partition("?")[0]
         query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
-        self.headers = request.headers
+
+        def act() -> Answer:
+            self.headers = request.headers
+            return self.serve(request.method, unquote(path), query, body)
+
         is_send = self.is_send(request.method, path)
-        fault = self.faults.pop(0) if is_send and self.faults else None
-        if fault == "away":
-            raise httpx.ConnectError("refused", request=request)
-        if is_send:
+        fault = self.faults.pop(0) if is_send and self.faults else ""
+        if is_send and fault != "away":
             self.sends.append(request.headers.get(self.key_header, ""))
-        if fault == "down":
-            return httpx.Response(503, text="try later")
+        while self._late:
+            self._late.pop()()
+        if fault == "late":
+            self._late.append(act)
+        if fault in _RAISED_BEFORE:
+            raise _RAISED_BEFORE[fault]("no way", request=request)
         if fault == "refused":
             return httpx.Response(self.refusal[0], json=self.refusal[1])
-        status, answer = self.serve(request.method, unquote(path), query, body)
-        if fault == "silent":
-            raise httpx.ReadTimeout("no answer", request=request)
-        if fault == "garbled":
-            return httpx.Response(200, text='{"id":')
+        if fault in _SAID_BEFORE:
+            return _SAID_BEFORE[fault]()
+        status, answer = act()
+        if fault in _RAISED_AFTER:
+            raise _RAISED_AFTER[fault]("no answer", request=request)
+        if fault in _SAID_AFTER:
+            return _SAID_AFTER[fault]()
         return httpx.Response(status, json=answer)
 
     def is_send(self, method: str, path: str) -> bool:
         """Whether a request acts."""
         del path
         return method != "GET"
+
+    def hears_of(self, charge_id: str) -> None:
+        """A gateway captured this charge before."""
 
     def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
         raise NotImplementedError
@@ -221,6 +261,7 @@ class FakePayPal(FakeServer):
         self.captures: dict[str, int] = {}
         self.refunds: list[dict[str, Any]] = []
         self._by_key: dict[str, tuple[bytes, Answer]] = {}
+        self.disputed: set[str] = set()
         self.next_status = "COMPLETED"
         self.next_issue = ""
         self.tokens = 0
@@ -231,6 +272,9 @@ class FakePayPal(FakeServer):
 
     def is_send(self, method: str, path: str) -> bool:
         return method == "POST" and path.endswith("/refund")
+
+    def hears_of(self, charge_id: str) -> None:
+        self.captures[charge_id] = 10_000
 
     def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
         if path == "/v1/oauth2/token":
@@ -244,6 +288,7 @@ class FakePayPal(FakeServer):
             "captures": lambda: self._capture(parts, body),
             "orders": lambda: self._order(parts[-1]),
             "refunds": lambda: self._one(parts[-1]),
+            "disputes": lambda: self._disputes(query["disputed_transaction_id"]),
             "verify-webhook-signature": lambda: self._verify(body),
         }
         return served[parts[2]]()
@@ -286,6 +331,10 @@ class FakePayPal(FakeServer):
         capture = order.removeprefix("O-")
         mine = [r for r in self.refunds if r["links"][0]["href"].endswith(f"/{capture}")]
         return 200, {"id": order, "purchase_units": [{"payments": {"refunds": mine}}]}
+
+    def _disputes(self, capture: str) -> Answer:
+        found = [{"dispute_id": "PP-D-1", "status": "UNDER_REVIEW"}]
+        return 200, {"items": found, "links": []} if capture in self.disputed else {"links": []}
 
     def _one(self, reference: str) -> Answer:
         found = [refund for refund in self.refunds if refund["id"] == reference]

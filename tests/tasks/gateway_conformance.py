@@ -39,6 +39,10 @@ class GatewayBench(ABC):
         """Let the next refund be made, and its answer get lost."""
 
     @abstractmethod
+    def dispute(self, charge_id: str) -> None:
+        """Let the customer ask the bank for a charge's money."""
+
+    @abstractmethod
     def settle(self, reference: str, status: str) -> None:
         """Let a pending refund end."""
 
@@ -67,6 +71,11 @@ class GatewayBench(ABC):
     def look_up(self, reference: str) -> GatewayRefund:
         """One refund by the gateway's own id."""
         found: GatewayRefund = self.run(self.adapter.look_up(reference))
+        return found
+
+    def is_disputed(self, charge_id: str) -> bool:
+        """Whether the bank decides about a charge's money."""
+        found: bool = self.run(self.adapter.is_disputed(charge_id))
         return found
 
     def listed(self, charge_id: str) -> list[GatewayRefund]:
@@ -159,6 +168,13 @@ class GatewayConformance:
         )
         found = gateway.find(charge, f"{gateway.name}:9")
         assert found is not None
+
+    def test_a_charge_that_the_customer_disputes_is_known_as_such(
+        self, gateway: GatewayBench
+    ) -> None:
+        charge, other = gateway.new_charge(10_000), gateway.new_charge(10_000)
+        gateway.dispute(charge)
+        assert (gateway.is_disputed(charge), gateway.is_disputed(other)) == (True, False)
 
     def test_a_refund_whose_answer_was_lost_is_found(self, gateway: GatewayBench) -> None:
         charge = gateway.new_charge(10_000)

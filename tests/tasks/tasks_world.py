@@ -12,7 +12,7 @@ import httpx
 from prefect import Task
 
 from refunds.errors import StepRetryable
-from refunds.ledger import Ledger, charges, effects, leases, requests
+from refunds.ledger import Ledger, charges, effects, leases, requests, schema
 from refunds.models import ApprovalRequest, Case, Level, Outcome, Receipt, RefundRequest
 from refunds.policy import binding_digest, bound_facts
 from sandbox.process import SandboxProcess
@@ -178,6 +178,11 @@ class World:
         effect = effects.read(self.ledger, key)
         assert effect is not None
         return effect
+
+    def rested(self) -> None:
+        """Every system has had the rest that it asked for."""
+        with self.ledger.writing() as connection:
+            connection.execute(schema.outages.delete())
 
     def settle(self, reference: str, status: str, **more: str) -> None:
         """Let the bank settle a refund now."""

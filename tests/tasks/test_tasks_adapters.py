@@ -1,7 +1,6 @@
 """Each adapter to a CRM, a voucher service or a warehouse does its step once, whatever happens."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,112 +8,16 @@ import pytest
 from refunds.errors import BadInput, NeedsAttention, StepRefused, StepUnknown, SystemUnavailable
 from refunds.ledger import effects
 from refunds.systems_mapping import read
-from tests.tasks.fakes import (
-    FakeHubSpot,
-    FakeReceiver,
-    FakeServer,
-    FakeVouchers,
-    FakeWarehouse,
-    FakeZendesk,
-)
-from tests.tasks.tasks_world import MAKING, UNDOING, Step, World
+from tests.tasks.fakes import FakeHubSpot, FakeReceiver, FakeServer, FakeVouchers
+from tests.tasks.products import MAPPING, PRODUCTS, Product
+from tests.tasks.tasks_world import MAKING, World
 
-MAPPING = """
-[coupons]
-key_header = "X-Request-Id"
-[coupons.make]
-method = "PUT"
-path = "/vouchers"
-body = { ref = "{key}", customer = "{customer_id}", value = "{amount}", currency = "{currency}" }
-id = "data.code"
-[coupons.find]
-path = "/vouchers?ref={key}"
-list = "data.items"
-key = "ref"
-id = "code"
-[coupons.undo]
-method = "DELETE"
-path = "/vouchers/{id}"
-absent = [410]
-
-[holds]
-make = { path = "/hold", body = { order = "{order_id}" }, id = "no" }
-undo = { path = "/hold/{id}/stop" }
-
-[labels]
-make = { path = "/label", body = { order = "{order_id}", lines = "{item_ids}" }, id = "no" }
-undo = { path = "/label/{id}/stop" }
-"""
-
-
-@dataclass(frozen=True)
-class Product:
-    """One product behind one of our steps."""
-
-    server: Callable[[], FakeServer]
-    step: Step
-    settings: dict[str, str]
-    # Where nothing can be asked, the receiver tells a second send by its key.
-    can_be_asked: bool = True
-    undo: Step | None = None
-
-
-CRM, COUPONS, LOGISTICS = "https://crm.test", "https://shop.test/api", "https://wms.test"
-VOUCHERS = {"coupons_url": COUPONS, "coupons_adapter": "mapped", "coupons_key": "vk"}
-WAREHOUSE = {"logistics_url": LOGISTICS, "logistics_adapter": "mapped"}
-PRODUCTS = {
-    "zendesk": Product(
-        FakeZendesk,
-        MAKING["sync_crm"],
-        {"crm_url": CRM, "crm_adapter": "zendesk", "crm_key": "a@b.c/token:zk"},
-    ),
-    "hubspot": Product(
-        FakeHubSpot,
-        MAKING["sync_crm"],
-        {"crm_url": CRM, "crm_adapter": "hubspot", "crm_key": "pat-1"},
-    ),
-    "webhook": Product(
-        FakeReceiver,
-        MAKING["sync_crm"],
-        {"crm_url": f"{CRM}/hooks/refunds", "crm_adapter": "webhook", "crm_key": "shared"},
-        can_be_asked=False,
-    ),
-    "vouchers": Product(
-        FakeVouchers, MAKING["issue_coupon"], VOUCHERS, undo=UNDOING["void_coupon"]
-    ),
-    "holds": Product(
-        FakeWarehouse,
-        MAKING["hold_shipment"],
-        WAREHOUSE,
-        can_be_asked=False,
-        undo=UNDOING["release_shipment"],
-    ),
-    "labels": Product(
-        FakeWarehouse,
-        MAKING["create_return_label"],
-        WAREHOUSE,
-        can_be_asked=False,
-        undo=UNDOING["cancel_return_label"],
-    ),
-}
 each_product = pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
 each_undoing = pytest.mark.parametrize(
     "product",
     [p for p in PRODUCTS.values() if p.undo],
     ids=[n for n in PRODUCTS if PRODUCTS[n].undo],
 )
-
-
-@pytest.fixture
-def server(
-    product: Product, world: World, reach: Callable[..., None], tmp_path: Path
-) -> FakeServer:
-    mapping = tmp_path / "systems.toml"
-    mapping.write_text(MAPPING)
-    server = product.server()
-    system = product.step.endpoint.split("/")[1]
-    reach(system, server, **product.settings, systems_mapping=str(mapping))
-    return server
 
 
 @each_product

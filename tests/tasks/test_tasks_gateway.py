@@ -44,6 +44,11 @@ class SandboxBench(GatewayBench):
     def next_acts_and_is_silent(self) -> None:
         self.world.faults(fault(PAY.endpoint, "reset_after"))
 
+    def dispute(self, charge_id: str) -> None:
+        charge = charge_id.replace("pi_", "ch_")
+        body = {"charge": charge, "disputed": True}
+        self.world.client.put("/gateway/dispute", json=body).raise_for_status()
+
     def settle(self, reference: str, status: str) -> None:
         self.world.settle(reference, status)
 
@@ -100,6 +105,9 @@ class PayPalBench(GatewayBench):
 
     def next_acts_and_is_silent(self) -> None:
         self.server.faults.append("silent")
+
+    def dispute(self, charge_id: str) -> None:
+        self.server.disputed.add(charge_id)
 
     def settle(self, reference: str, status: str) -> None:
         (refund,) = [refund for refund in self.server.refunds if refund["id"] == reference]

@@ -153,6 +153,14 @@ def test_parts_of_a_charge_are_listed_and_looked_up(
     assert {refund["amount"] for refund in at_localstripe(world, charge_id)} == {100, 101, 102}
 
 
+@pytest.mark.parametrize("name", [0, 1], ids=["charge", "payment intent"])
+def test_a_charge_that_nobody_disputes_is_known_as_such(
+    world: World, way: Lossy, localstripe: httpx.Client, name: int
+) -> None:
+    charge_id = captured(localstripe, 10_000)[name]
+    assert world.run(Stripe().is_disputed(charge_id)) is False
+
+
 def test_a_charge_that_it_does_not_have_is_refused(world: World, way: Lossy) -> None:
     order = PaymentOrder("rf_ls", "#W1", "ch_nothing", 100, "USD", "card_1", "rf_ls:none")
     with pytest.raises(StepRefused, match="404"):

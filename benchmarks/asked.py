@@ -1,0 +1,88 @@
+"""A caller with a stopwatch: submits, decides, and waits for what the ledger says came of it.
+
+`python -m benchmarks.asked`, in the environment of a whole stack; prints seconds as JSON.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks.shop import requests
+from refunds.api import AsyncRefunds
+
+# The shop's orders by name: each kind of question has its own.
+COUNTS = {"warm": 3, "single": 30, "review": 30, "fifty": 50}
+
+# How long anything may take before the stopwatch is put away, in seconds.
+_PATIENCE_SECONDS = 300.0
+
+# Nothing is measured by asking: the ledger's own times count. It only must not be a load.
+_ASK_SECONDS = 0.05
+
+# Another one than who asked.
+_APPROVER = "ann"
+
+
+async def main() -> None:
+    """Measure all of it."""
+    async with AsyncRefunds() as engine:
+        for request in requests("warm", COUNTS["warm"]):
+            await _single(engine, request)
+        singles = [await _single(engine, each) for each in requests("single", COUNTS["single"])]
+        reviews = await _asked_about(engine, "review")
+        decisions = [await _decided(engine, refund_id) for refund_id in reviews]
+        fifty = await _asked_about(engine, "fifty")
+        together = await asyncio.gather(*(_decided(engine, refund_id) for refund_id in fifty))
+    print(json.dumps({"singles": singles, "decisions": decisions, "fifty": together}))
+
+
+async def _single(engine: AsyncRefunds, request: dict[str, Any]) -> float:
+    began = datetime.now(UTC)
+    await engine.submit([request])
+    return await _until_done(engine, request["refund_id"], "notify_service", began)
+
+
+async def _asked_about(engine: AsyncRefunds, name: str) -> list[str]:
+    """Submit refunds that a person has to decide, and wait until all are asked about."""
+    wanted = requests(name, COUNTS[name], review_every=1)
+    await engine.submit(wanted)
+    for request in wanted:
+        await _until(lambda refund_id=request["refund_id"]: _is_asleep(engine, refund_id))
+    return [request["refund_id"] for request in wanted]
+
+
+async def _decided(engine: AsyncRefunds, refund_id: str) -> float:
+    began = datetime.now(UTC)
+    await engine.decide(refund_id, "approve", person=_APPROVER)
+    return await _until_done(engine, refund_id, "issue_refund", began)
+
+
+async def _until_done(engine: AsyncRefunds, refund_id: str, step: str, began: datetime) -> float:
+    """Seconds until a step's effect was done, by the ledger."""
+    at = await _until(lambda: _done_at(engine, refund_id, step))
+    return float((at - began).total_seconds())
+
+
+async def _done_at(engine: AsyncRefunds, refund_id: str, step: str) -> datetime | None:
+    for event in await engine.history(refund_id):
+        if event["event"] == "effect.succeeded" and event["data"]["key"] == f"{refund_id}:{step}":
+            return datetime.fromisoformat(event["at"])
+    return None
+
+
+async def _is_asleep(engine: AsyncRefunds, refund_id: str) -> bool:
+    events = [event["event"] for event in await engine.history(refund_id)]
+    return "wait.started" in events
+
+
+async def _until(ask: Callable[[], Awaitable[Any]]) -> Any:
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while not (found := await ask()):  # noqa: ASYNC110 - another process brings it about
+            await asyncio.sleep(_ASK_SECONDS)
+        return found
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
