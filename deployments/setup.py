@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,7 @@ from prefect.client.schemas.actions import (
 )
 from prefect.client.schemas.objects import ConcurrencyOptions
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
@@ -116,20 +117,28 @@ async def _save_pool(client: PrefectClient, settings: Settings) -> None:
         "working_dir": str(PROJECT),
         "env": run_environment(settings, os.environ),
     }
+    wanted = settings.worker_type
     try:
         pool = await client.read_work_pool(WORK_POOL)
     except ObjectNotFound:
-        template = _template(WarmProcessWorker.type, {}, ours)
-        kind = WarmProcessWorker.type
+        kind = wanted or WarmProcessWorker.type
+        template = _template(kind, {}, ours)
         await client.create_work_pool(
             WorkPoolCreate(name=WORK_POOL, type=kind, base_job_template=template)
         )
+    else:
+        if wanted not in ("", pool.type):
+            raise SetUpFailed(
+                f"the work pool {WORK_POOL} is of type {pool.type}, and REFUNDS_WORKER_TYPE asks "
+                f"for {wanted}; Prefect changes no pool's type: leave the variable out, or delete "
+                "the pool while no worker runs"
+            )
+        if pool.type in _WORKERS:
+            template = _template(pool.type, pool.base_job_template, ours)
+            await client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=template))
+    with suppress(ObjectAlreadyExists):
         # First in line: the queue that Prefect makes by itself comes after it.
         await client.create_work_queue(UPKEEP_QUEUE, priority=1, work_pool_name=WORK_POOL)
-        return
-    if pool.type in _WORKERS:
-        template = _template(pool.type, pool.base_job_template, ours)
-        await client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=template))
 
 
 def _template(kind: str, present: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     # five minutes, beside which the seconds that a further run costs to start are nothing.
     shard_size: Annotated[int, Field(ge=1)] = 5_000
 
+    # What serves the work pool: "warm-process" or Prefect's own "process". Empty is what the pool
+    # is, and warm where there is none yet.
+    worker_type: Literal["", "warm-process", "process"] = ""
+
     ledger_url: SecretStr = SecretStr("")
     shop_url: SecretStr = SecretStr("")
     prefect_database_url: SecretStr = SecretStr("")

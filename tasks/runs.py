@@ -189,7 +189,7 @@ async def wake(refund_id: str) -> bool:
         return False
     async with _asked() as client:
         run = await _known(client, run_id)
-        if run is not None and run.state is not None and not run.state.is_final():
+        if run and run.state and not run.state.is_final() and not await _stranded(client, [run]):
             return await _rouse(client, run, run.state)
     await launch(refund_id, again=True)
     return True
@@ -229,6 +229,7 @@ async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     The caller has seen that no living process holds the lease of any of them.
     """
     found: dict[str, FlowRun] = {}
+    stranded: set[str] = set()
     run_ids = [UUID(row["run_id"]) for row in rows if row["run_id"] is not None]
     async with _asked(_ANSWERS_SECONDS) as client:
         for start in range(0, len(run_ids), _RUNS_AT_ONCE):
@@ -239,7 +240,13 @@ async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 sort=FlowRunSort.ID_DESC,
             )
             found.update({str(run.id): run for run in runs})
-    return [row for row in rows if _is_lost(row, found.get(row["run_id"]))]
+            # A paused one is the waker's business.
+            stranded |= await _stranded(
+                client, [run for run in runs if run.state and run.state.is_scheduled()]
+            )
+    return [
+        row for row in rows if row["run_id"] in stranded or _is_lost(row, found.get(row["run_id"]))
+    ]
 
 
 def _is_lost(row: dict[str, Any], run: FlowRun | None) -> bool:
@@ -254,6 +261,25 @@ def _is_lost(row: dict[str, Any], run: FlowRun | None) -> bool:
     # A start in the future is of a clock that was set back since: it says nothing.
     age = abs(books.ledger().clock() - run.state.timestamp)
     return bool(age > timedelta(seconds=_STARTING_SECONDS))
+
+
+async def _stranded(client: PrefectClient, runs: Iterable[FlowRun]) -> set[str]:
+    """Ids of runs whose work pool was deleted, and whose deployment has another by now.
+
+    No worker will ever take them.
+    """
+    asleep = (StateType.SCHEDULED, StateType.PAUSED)
+    in_no_queue = [
+        run
+        for run in runs
+        if run.state and run.state.type in asleep and run.deployment_id and not run.work_queue_id
+    ]
+    with_pool = set()
+    for deployment_id in {run.deployment_id for run in in_no_queue if run.deployment_id}:
+        with suppress(ObjectNotFound):
+            if (await client.read_deployment(deployment_id)).work_pool_name:
+                with_pool.add(deployment_id)
+    return {str(run.id) for run in in_no_queue if run.deployment_id in with_pool}
 
 
 async def label(name: str, tags: Iterable[str]) -> None:

@@ -34,7 +34,7 @@ os.environ |= {
 os.environ.pop("FORCE_COLOR", None)
 
 # Folders whose tests start servers, the longest first.
-_WITH_SERVERS = ("flows", "deployments", "browser", "cli", "sandbox")
+_WITH_SERVERS = ("flows", "deployments", "scale", "browser", "cli", "sandbox")
 
 
 def pytest_unconfigure() -> None:

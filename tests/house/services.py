@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and Chromium for tests: found, started, or left out with a reason."""
+"""PostgreSQL, Redis, nginx and Chromium for tests: found, started, or left out with a reason."""
 
 from __future__ import annotations
 
@@ -93,6 +93,14 @@ def chromium() -> Path:
     if found is None:
         pytest.skip("no Chromium: install it, or name its program in CHROMIUM")
     return Path(found)
+
+
+def program(name: str) -> str:
+    """A server's program, also where Debian keeps those that a user's PATH leaves out."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
+    if found is None:
+        pytest.skip(f"no {name}: install it (on Debian and Ubuntu: nginx-light, redis-server)")
+    return found
 
 
 def _conninfo(url: str) -> str:

@@ -26,6 +26,8 @@ COMPOSE = PROJECT / "deployments" / "compose"
 
 # Two servers, loops and workers start side by side on two cores.
 _PATIENCE_SECONDS = 180.0
+# The longest that compose.yaml gives a service to end, and a little more.
+_GRACE_SECONDS = 45.0
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
 
 
@@ -94,44 +96,46 @@ class Composed:
             **{key: self._here(str(value)) for key, value in given.items()},
         }
 
-    def start(self, service: str, name: str = "", **changes: str) -> None:
+    def start(self, service: str, name: str = "", *more: str, **changes: str) -> None:
         """Start a service, under a name of its own where there are several."""
         name = name or service
         command = [self._here(part) for part in compose_file()["services"][service]["command"]]
-        environment = self.environment(service, name) | changes
-        with (self.home / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                command,
-                env=environment,
-                cwd=PROJECT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._run(name, [*command, *more], self.environment(service, name) | changes)
 
-    def start_proxy(self) -> None:
+    def start_instead(self, service: str, name: str, *command: str) -> None:
+        """Start another program in a service's place, with its environment."""
+        self._run(name, [*command], self.environment(service, name))
+
+    def start_proxy(self, nginx: str) -> None:
         """nginx with the project's own proxy.conf, listening on loopback."""
         own = self.home / "proxy"
         own.mkdir()
         text = self._here((COMPOSE / "proxy.conf").read_text())
         (own / "proxy.conf").write_text(text)
-        main = f"daemon off; pid {own}/pid; error_log stderr; events {{}} http {{ access_log off;"
+        # Started by root it would serve as somebody who may not enter this folder.
+        main = "user root root; " if os.geteuid() == 0 else ""
+        main += f"daemon off; pid {own}/pid; events {{}} http {{ access_log {own}/access.log;"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
             main += f" {kind}_temp_path {own}/{kind};"
         (own / "nginx.conf").write_text(f"{main} include {own}/proxy.conf; }}\n")
-        with (self.home / "proxy.log").open("ab") as log:
-            self._running["proxy"] = subprocess.Popen(
-                ["nginx", "-p", str(own), "-c", str(own / "nginx.conf")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        command = [nginx, "-e", "stderr", "-p", str(own), "-c", str(own / "nginx.conf")]
+        self._run("proxy", command, {})
 
-    def done(self, service: str) -> None:
+    def running(self, service: str) -> list[str]:
+        """The names under which a service runs."""
+        return [name for name in self._running if name.startswith(service)]
+
+    def starter_of(self, pid: int) -> str:
+        """The name of the service that a process belongs to."""
+        for name, process in self._running.items():
+            members = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
+            if pid in [member.pid for member in members]:
+                return name
+        raise AssertionError(f"process {pid} is none of {[*self._running]}")
+
+    def done(self, service: str, **changes: str) -> None:
         """Run a service that ends, such as a migration, and see that it ended well."""
-        self.start(service)
+        self.start(service, **changes)
         status = self._running.pop(service).wait(_PATIENCE_SECONDS)
         assert status == 0, (self.home / f"{service}.log").read_text()[-4_000:]
 
@@ -144,16 +148,32 @@ class Composed:
         process.wait()
         psutil.wait_procs(family, timeout=_PATIENCE_SECONDS)
 
+    def stop(self, name: str) -> None:
+        """Stop a service as Compose does."""
+        process = self._running.pop(name)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
     def close(self) -> None:
         """Stop everything, the last started first."""
         for name in reversed([*self._running]):
-            process = self._running.pop(name)
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=45)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            self.stop(name)
+
+    def _run(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
+        with (self.home / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _here(self, text: str) -> str:
         text = filled_in(text, self.variables)
