@@ -1,7 +1,11 @@
 """Secrets: from a Prefect Secret block where one is named, from the environment elsewhere."""
 
+import base64
 import time
-from typing import Any, Literal, get_args
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from prefect.blocks.system import Secret
@@ -20,6 +24,9 @@ _KEPT_SECONDS = 60.0
 _LEAST_CHARACTERS = 8
 
 _kept: dict[str, tuple[float, str]] = {}
+
+# The last of what was lent to us; an older one has run out.
+_lent: deque[str] = deque(maxlen=8)
 
 
 async def secret(name: SecretName) -> str:
@@ -58,11 +65,28 @@ async def _loaded(name: str, block_name: str) -> str:
     return str(block.get())
 
 
+def lent(value: str) -> None:
+    """Another system lent us a secret of its own, such as a token for an hour."""
+    _lent.append(value)
+
+
 def without_secrets(text: str) -> str:
     """A foreign text in which another system may have repeated what we sent it."""
-    values = [getattr(settings(), name).get_secret_value() for name in get_args(SecretName)]
-    values += [value for _, value in _kept.values()]
-    for value in (part.strip() for text in values for part in text.split(",")):
-        if len(value) >= _LEAST_CHARACTERS:
-            text = text.replace(value, "[secret]")
+    known = [*settings().secret_texts(), *(value for _, value in _kept.values()), *_lent]
+    forms = {form for value in known for form in _forms(value) if len(form) >= _LEAST_CHARACTERS}
+    # The longest first, so that none is left in pieces.
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "[secret]")
     return text
+
+
+def _forms(value: str) -> Iterator[str]:
+    """How a secret may come back: whole, one of several, as basic credentials, its last part."""
+    yield value
+    yield base64.b64encode(value.encode()).decode()
+    if "://" in value:
+        password = urlsplit(value).password or ""
+        yield from (password, unquote(password))
+        return
+    for one in map(str.strip, value.split(",")):
+        yield from (one, one.rpartition(":")[2])
