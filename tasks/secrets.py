@@ -1,9 +1,12 @@
 """Secrets: from a Prefect Secret block where one is named, from the environment elsewhere."""
 
 import base64
+import binascii
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +25,9 @@ _KEPT_SECONDS = 60.0
 
 # What is shorter is no secret, and occurs in ordinary words.
 _LEAST_CHARACTERS = 8
+
+# What basic credentials with a secret in them may look like.
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{8,}={0,2}")
 
 _kept: dict[str, tuple[float, str]] = {}
 
@@ -77,13 +83,25 @@ def without_secrets(text: str) -> str:
     # The longest first, so that none is left in pieces.
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "[secret]")
-    return text
+
+    def decoded(found: re.Match[str]) -> str:
+        said = _from_base64(found[0])
+        return "[secret]" if any(form.encode() in said for form in forms) else found[0]
+
+    return _BASE64.sub(decoded, text)
+
+
+def _from_base64(word: str) -> bytes:
+    """What a word stands for, or nothing where it is an ordinary one."""
+    bare = word.rstrip("=")
+    with suppress(binascii.Error):
+        return base64.b64decode(bare + "=" * (-len(bare) % 4))
+    return b""
 
 
 def _forms(value: str) -> Iterator[str]:
-    """How a secret may come back: whole, one of several, as basic credentials, its last part."""
+    """How a secret may come back: whole, one of several, its last part."""
     yield value
-    yield base64.b64encode(value.encode()).decode()
     if "://" in value:
         password = urlsplit(value).password or ""
         yield from (password, unquote(password))
