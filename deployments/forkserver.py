@@ -6,7 +6,7 @@ It speaks lines of JSON over a socket that it inherits from the worker:
     worker → template   a job to fork (see `forkserver_child`)
     template → worker   {"ready": {path: [mtime_ns, size]}, "began_ns": int}
                         {"broken": traceback}
-                        {"job": id, "pid": int, "started": seconds}
+                        {"job": id, "pid": int, "born": text}
                         {"job": id, "refused": reason}
                         {"exited": pid, "status": exit code, negative for a signal}
 
@@ -29,9 +29,8 @@ import time
 import traceback
 from typing import Any
 
-import psutil
-
 from deployments import forkserver_child
+from refunds.process_birth import birth
 
 Job = dict[str, Any]
 
@@ -125,8 +124,7 @@ def fork(channel: Channel, job: Job) -> int:
         channel.send({"job": job["id"], "refused": f"fork failed: {error}"})
         return -1
     if pid:
-        started = psutil.Process(pid).create_time()
-        channel.send({"job": job["id"], "pid": pid, "started": started})
+        channel.send({"job": job["id"], "pid": pid, "born": birth(pid)})
     return pid
 
 

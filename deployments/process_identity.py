@@ -9,9 +9,7 @@ from typing import Self
 
 import psutil
 
-# The clock behind a process's start time ticks at 100 Hz, and is anchored to a boot
-# time that may be read a tick apart by two processes.
-_SAME_START_SECONDS = 0.1
+from refunds.process_birth import birth
 
 
 def _pid_namespace() -> str:
@@ -29,28 +27,28 @@ class ProcessIdentity:
     host: str
     namespace: str
     pid: int
-    started_seconds: float
+    born: str
 
     @classmethod
-    def local(cls, pid: int, started_seconds: float) -> Self:
-        return cls(socket.gethostname(), _pid_namespace(), pid, started_seconds)
+    def local(cls, pid: int, born: str) -> Self:
+        return cls(socket.gethostname(), _pid_namespace(), pid, born)
 
     @classmethod
     def of_this_process(cls) -> Self:
-        return cls.local(os.getpid(), psutil.Process().create_time())
+        return cls.local(os.getpid(), birth(os.getpid()))
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
-        """The identity in `host/namespace/pid/start`; None for any other text."""
+        """The identity in `host/namespace/pid/birth`; None for any other text."""
         parts = (text or "").rsplit("/", 3)
         try:
-            host, namespace, pid, started = parts
-            return cls(host, namespace, int(pid), float(started))
+            host, namespace, pid, born = parts
+            return cls(host, namespace, int(pid), born)
         except ValueError:
             return None
 
     def __str__(self) -> str:
-        return f"{self.host}/{self.namespace}/{self.pid}/{self.started_seconds:.2f}"
+        return f"{self.host}/{self.namespace}/{self.pid}/{self.born}"
 
     @property
     def is_local(self) -> bool:
@@ -60,8 +58,7 @@ class ProcessIdentity:
     def is_alive(self) -> bool:
         """Whether the process is there and has not ended; only asked of a local one."""
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started_seconds) < _SAME_START_SECONDS
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            status = psutil.Process(self.pid).status()
+            return birth(self.pid) == self.born and status != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False

@@ -11,6 +11,7 @@ import psutil
 
 from deployments.process_identity import ProcessIdentity
 from refunds.errors import RefundError
+from refunds.process_birth import birth
 
 FAILED = 1
 BAD_INPUT = 2
@@ -120,7 +121,7 @@ class Home:
 
 def _identity(pid: int) -> ProcessIdentity | None:
     try:
-        return ProcessIdentity.local(pid, psutil.Process(pid).create_time())
+        return ProcessIdentity.local(pid, birth(pid))
     except psutil.NoSuchProcess:
         return None
 

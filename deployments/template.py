@@ -173,7 +173,7 @@ class Template:
         if "refused" in message:
             forked.set_exception(TemplateBrokenError(message["refused"]))
             return
-        child = Child(ProcessIdentity.local(message["pid"], message["started"]))
+        child = Child(ProcessIdentity.local(message["pid"], message["born"]))
         self._children[child.identity.pid] = child
         forked.set_result(child)
 

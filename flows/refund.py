@@ -7,7 +7,7 @@ from prefect.states import Completed
 
 from flows import waiting
 from refunds import policy
-from refunds.errors import KeyReused, NeedsAttention, StaleRunner, StepRefused, StepRetryable
+from refunds.errors import LedgerRefusal, NeedsAttention, StaleRunner, StepRefused, StepRetryable
 from refunds.models import (
     Assessment,
     Case,
@@ -57,7 +57,9 @@ async def patiently(request: RefundRequest, seat: Seat) -> Outcome:
         return await chain(request)
     except StepRetryable as outage:
         return await waiting.for_recovery(request, outage)
-    except (NeedsAttention, StepRefused, KeyReused) as trouble:
+    except StaleRunner:
+        raise
+    except (NeedsAttention, StepRefused, LedgerRefusal) as trouble:
         return await waiting.for_attention(request, str(trouble))
 
 

@@ -1,7 +1,8 @@
 """Prefect's API: launch a refund's run, wake it, label it, read the answers given in its UI."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -31,12 +32,18 @@ BATCH_DEPLOYMENT = "batch/batch"
 # lease, so that whatever a dead host had is taken over within a minute.
 _STARTING_SECONDS = 45
 
-# A queue is worked off by scheduled time; a woken run goes before all that were started within
-# this time.
+# A queue is worked off by scheduled time; a run that goes on with something goes before all that
+# were started within this time.
 _AHEAD = timedelta(days=1)
 
 # How many runs one question to Prefect is about: its page holds 200.
 _RUNS_AT_ONCE = 200
+
+# Prefect's client tries for minutes, and whoever stands at a door would wait with it. It answers in
+# a second and a busy one in ten; a gateway that sends a webhook gives up after about thirty.
+_ANSWER_SECONDS = 20
+# Fifty such questions in a row, about ten thousand unfinished refunds, go through in a minute.
+_ANSWERS_SECONDS = 60
 
 
 def prefect() -> PrefectClient:
@@ -46,6 +53,18 @@ def prefect() -> PrefectClient:
     return PrefectClient(
         settings().prefect_api_url, auth_string=settings().prefect_auth_string or None
     )
+
+
+@asynccontextmanager
+async def _asked(limit_seconds: float = _ANSWER_SECONDS) -> AsyncIterator[PrefectClient]:
+    """Prefect's API for something that can be asked again. Raises SystemUnavailable."""
+    try:
+        async with asyncio.timeout(limit_seconds), prefect() as client:
+            yield client
+    except TimeoutError as error:
+        raise SystemUnavailable("prefect", f"no answer in {limit_seconds} seconds") from error
+    except (httpx.HTTPError, ObjectNotFound) as error:
+        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
 
 
 async def launch(
@@ -62,18 +81,17 @@ async def launch(
         return str(row["run_id"])
     number = row["run_number"] + 1
     request = RefundRequest.model_validate(row["request"])
-    try:
-        async with prefect() as client:
-            deployment = await client.read_deployment_by_name(REFUND_DEPLOYMENT)
-            run = await client.create_flow_run_from_deployment(
-                deployment.id,
-                parameters={"request": request.plain()},
-                name=f"refund-{refund_id}",
-                tags=["refund"],
-                idempotency_key=idempotency_key(refund_id, number),
-            )
-    except (httpx.HTTPError, ObjectNotFound) as error:
-        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    async with _asked() as client:
+        deployment = await client.read_deployment_by_name(REFUND_DEPLOYMENT)
+        run = await client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters={"request": request.plain()},
+            # What was begun before goes on before what nobody has begun.
+            state=_first_in_line(ledger.clock()) if again else None,
+            name=f"refund-{refund_id}",
+            tags=["refund"],
+            idempotency_key=idempotency_key(refund_id, number),
+        )
     if again and row["run_id"] is not None:
         await _retire(row["run_id"], str(run.id))
     found = found_before.results(ledger, request) if row["batch_id"] else {}
@@ -96,14 +114,11 @@ def idempotency_key(name: str, number: int) -> str:
 
 async def launch_nightly(night: date | None) -> str:
     """Start the nightly batch's deployment for one night (default: tonight); returns the run id."""
-    try:
-        async with prefect() as client:
-            deployment = await client.read_deployment_by_name("nightly/nightly")
-            run = await client.create_flow_run_from_deployment(
-                deployment.id, parameters={"night": night.isoformat() if night else None}
-            )
-    except (httpx.HTTPError, ObjectNotFound) as error:
-        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    async with _asked() as client:
+        deployment = await client.read_deployment_by_name("nightly/nightly")
+        run = await client.create_flow_run_from_deployment(
+            deployment.id, parameters={"night": night.isoformat() if night else None}
+        )
     return str(run.id)
 
 
@@ -115,18 +130,16 @@ async def launch_batch(batch_id: str) -> str:
     ledger = books.ledger()
     batch = batches.read(ledger, batch_id)
     number = batch.run_number + 1
-    try:
-        async with prefect() as client:
-            deployment = await client.read_deployment_by_name(BATCH_DEPLOYMENT)
-            run = await client.create_flow_run_from_deployment(
-                deployment.id,
-                parameters={"batch_id": batch_id},
-                name=batch_id,
-                tags=["batch"],
-                idempotency_key=idempotency_key(batch_id, number),
-            )
-    except (httpx.HTTPError, ObjectNotFound) as error:
-        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    async with _asked() as client:
+        deployment = await client.read_deployment_by_name(BATCH_DEPLOYMENT)
+        run = await client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters={"batch_id": batch_id},
+            state=_first_in_line(ledger.clock()) if batch.run_number else None,
+            name=batch_id,
+            tags=["batch"],
+            idempotency_key=idempotency_key(batch_id, number),
+        )
     if batch.run_id is not None:
         await _retire(batch.run_id, str(run.id))
     batches.assign(ledger, batch_id, str(run.id), number)
@@ -147,8 +160,8 @@ async def finished(run_id: str, timeout_seconds: float) -> str:
 
 async def _retire(old_run_id: str, new_run_id: str) -> None:
     """Say on the old run's page who carries on; the fence stops it if it should still live."""
-    async with prefect() as client:
-        with suppress(httpx.HTTPError, ObjectNotFound):
+    with suppress(SystemUnavailable):
+        async with _asked() as client:
             run = await client.read_flow_run(UUID(old_run_id))
             if run.state is not None and not run.state.is_final():
                 taken_over: State[Any] = Crashed(
@@ -174,30 +187,40 @@ async def wake(refund_id: str) -> bool:
     run_id = waits.claim_wake(books.ledger(), refund_id)
     if run_id is None:
         return False
-    try:
-        async with prefect() as client:
-            run = await client.read_flow_run(UUID(run_id))
-            if run.state is None or run.state.is_final():
-                await launch(refund_id, again=True)
-                return True
-            # A deployed run is rescheduled; one that holds its process is let go on, from whatever
-            # state it was put into: no worker would take it from there.
-            if run.deployment_id is None:
-                await client.set_flow_run_state(run.id, Running(), force=True)
-            elif run.state.type is StateType.PAUSED:
-                await client.set_flow_run_state(run.id, _resuming(books.ledger().clock()))
-            else:
-                return False
-    except ObjectNotFound:
-        await launch(refund_id, again=True)
-    except httpx.HTTPError as error:
-        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    async with _asked() as client:
+        run = await _known(client, run_id)
+        if run is not None and run.state is not None and not run.state.is_final():
+            return await _rouse(client, run, run.state)
+    await launch(refund_id, again=True)
     return True
 
 
-def _resuming(now: datetime) -> State[Any]:
-    """To the head of the queue: somebody is waiting for what was decided."""
-    return Scheduled(name="Resuming", scheduled_time=now - _AHEAD)
+async def _known(client: PrefectClient, run_id: str) -> FlowRun | None:
+    """A run, unless Prefect does not know it any more."""
+    with suppress(ObjectNotFound):
+        return await client.read_flow_run(UUID(run_id))
+    return None
+
+
+async def _rouse(client: PrefectClient, run: FlowRun, state: State[Any]) -> bool:
+    """Let a run that has not ended go on; False when it does not sleep yet.
+
+    A deployed run is rescheduled; one that holds its process is let go on, from whatever state it
+    was put into: no worker would take it from there.
+    """
+    if run.deployment_id is None:
+        await client.set_flow_run_state(run.id, Running(), force=True)
+    elif state.type is StateType.PAUSED:
+        resuming = _first_in_line(books.ledger().clock(), "Resuming")
+        await client.set_flow_run_state(run.id, resuming)
+    else:
+        return False
+    return True
+
+
+def _first_in_line(now: datetime, name: str = "Scheduled") -> State[Any]:
+    """Before all that was not begun yet: money may be on its way, or a person waits."""
+    return Scheduled(name=name, scheduled_time=now - _AHEAD)
 
 
 async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -207,18 +230,15 @@ async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     found: dict[str, FlowRun] = {}
     run_ids = [UUID(row["run_id"]) for row in rows if row["run_id"] is not None]
-    try:
-        async with prefect() as client:
-            for start in range(0, len(run_ids), _RUNS_AT_ONCE):
-                chunk = run_ids[start : start + _RUNS_AT_ONCE]
-                runs = await client.read_flow_runs(
-                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=chunk)),
-                    limit=_RUNS_AT_ONCE,
-                    sort=FlowRunSort.ID_DESC,
-                )
-                found.update({str(run.id): run for run in runs})
-    except httpx.HTTPError as error:
-        raise SystemUnavailable("prefect", f"{type(error).__name__}: {error}") from error
+    async with _asked(_ANSWERS_SECONDS) as client:
+        for start in range(0, len(run_ids), _RUNS_AT_ONCE):
+            chunk = run_ids[start : start + _RUNS_AT_ONCE]
+            runs = await client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=chunk)),
+                limit=_RUNS_AT_ONCE,
+                sort=FlowRunSort.ID_DESC,
+            )
+            found.update({str(run.id): run for run in runs})
     return [row for row in rows if _is_lost(row, found.get(row["run_id"]))]
 
 
@@ -242,8 +262,11 @@ async def label(name: str, tags: Iterable[str]) -> None:
         await _update(client, name, [*tags])
 
 
-async def answers(prefix: str) -> list[dict[str, Any]]:
-    """What was typed into this run's Resume form, oldest first, for waits of this prefix."""
+async def answers(prefix: str) -> list[tuple[str, dict[str, Any]]]:
+    """What was typed into this run's Resume form, oldest first, for waits of this prefix.
+
+    Each with a name of its own: it is read again whenever the run is woken.
+    """
     run_id = flow_run.id
     if not run_id:
         return []
@@ -258,7 +281,11 @@ async def answers(prefix: str) -> list[dict[str, Any]]:
             )
     given = [entry for entry in found if entry.key.endswith("-response")]
     given.sort(key=lambda entry: entry.created or entry.key)
-    return [entry.decoded_value for entry in given if isinstance(entry.decoded_value, dict)]
+    return [
+        (f"{run_id}/{entry.key}", entry.decoded_value)
+        for entry in given
+        if isinstance(entry.decoded_value, dict)
+    ]
 
 
 async def _update(client: PrefectClient, name: str, tags: list[str]) -> None:

@@ -5,6 +5,7 @@ An effect is `intended` while nobody knows, `unknown` after a call whose ending 
 attempt can end otherwise, and finally `succeeded` or `refused`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from refunds.digests import digest
 from refunds.errors import KeyReused, LedgerRefusal
 from refunds.ledger import charges, schema, waits
 from refunds.ledger.book import Ledger, Page
+from refunds.ledger.pages import among
 from refunds.models import State
 
 FINAL = ("succeeded", "refused")
@@ -95,24 +97,27 @@ def intend(
 
     A `sends` of 0 means that this is the first time and the send may follow; otherwise it may
     have been sent before, and `send_again` comes first. Raises KeyReused when the key stands for
-    another request, LedgerRefusal for a payment whose money is not reserved, StaleRunner when the
-    lease is gone.
+    another request, LedgerRefusal for a payment of other money than is reserved, StaleRunner when
+    the lease is gone.
     """
     intent = Intent(key, step, system, request, fence)
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
-        money = charges.state_of(page) if known is None and intent.pays else None
+        money = charges.reservation_of(page) if known is None and intent.pays else None
         return intend_on(page, intent, known, money)
 
 
 def intend_on(
-    page: Page, intent: Intent, known: dict[str, Any] | None, money: str | None
+    page: Page,
+    intent: Intent,
+    known: dict[str, Any] | None,
+    money: charges.Reservation | None,
 ) -> Effect:
-    """As `intend`, on a page: `known` is the key's row, `money` what became of the refund's."""
+    """As `intend`, on a page: `known` is the key's row, `money` the refund's reservation."""
     request_digest = digest(intent.request)
     if known is None:
-        if intent.pays and money != "reserved":
-            raise LedgerRefusal(f"{intent.key}: no money is reserved, so nothing may be paid")
+        if intent.pays:
+            charges.check_reserved(intent.key, intent.request, money)
         page.insert(
             schema.effects,
             key=intent.key,
@@ -137,6 +142,11 @@ def intend_on(
             f"{intent.key} was intended with another request; this is a bug, not a retry"
         )
     return effect_of(known)
+
+
+def intend_beside(page: Page, intent: Intent) -> Effect:
+    """As `intend`, in somebody else's transaction: it may be sent while nobody runs the refund."""
+    return intend_on(page, intent, _row(page.connection, intent.key), None)
 
 
 def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
@@ -184,6 +194,23 @@ def unsettled(ledger: Ledger, step: str = PAYMENT_STEP) -> list[dict[str, Any]]:
     )
     with ledger.reading() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def among_keys(ledger: Ledger, keys: Collection[str]) -> list[Effect]:
+    """The effects under these keys, those that there are."""
+    with ledger.reading() as connection:
+        query = sa.select(schema.effects).where(among(connection, schema.effects.c.key, keys))
+        return [effect_of(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def sent_to_be_paid(ledger: Ledger, refund_ids: Collection[str]) -> set[str]:
+    """Those of these refunds whose payment was sent, whatever came of it."""
+    row = schema.effects.c
+    with ledger.reading() as connection:
+        query = sa.select(row.refund_id).where(
+            among(connection, row.refund_id, refund_ids), row.step == PAYMENT_STEP
+        )
+        return set(connection.execute(query).scalars())
 
 
 def record(

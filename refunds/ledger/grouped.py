@@ -126,11 +126,12 @@ def intend(
         money = _reservations(pages) if pays else {}
         for refund_id, page in pages.mine.items():
             intent = intents[refund_id]
-            state = money[refund_id]["state"] if refund_id in money else None
             if entering is not None:
                 page.enter(entering)
             try:
-                effect = effects.intend_on(page, intent, known.get(intent.key), state)
+                effect = effects.intend_on(
+                    page, intent, known.get(intent.key), money.get(refund_id)
+                )
             except RefundError as error:
                 failed[refund_id] = error
                 continue

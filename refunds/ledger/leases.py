@@ -13,6 +13,7 @@ from refunds.code_version import code_version
 from refunds.ledger import history, schema, waits
 from refunds.ledger.book import LEASE_SECONDS, Ledger, Page
 from refunds.models import Outcome, State
+from refunds.process_birth import birth
 
 # A lease is never this far ahead of a clock that agrees with its holder's to within a lease's
 # length. One that is was written before somebody's clock was set back, and may be as old as that.
@@ -36,8 +37,7 @@ class Lease:
 
 def holder_of_this_process(run_id: str) -> str:
     """Who we are, so that another process on this host can tell whether we still live."""
-    born = int(psutil.Process().create_time())
-    return f"{run_id}@{socket.gethostname()}:{os.getpid()}:{born}"
+    return f"{run_id}@{socket.gethostname()}:{os.getpid()}:{birth(os.getpid())}"
 
 
 def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
@@ -156,10 +156,7 @@ def _is_alive(holder: str) -> bool:
     """Whether a process of this host is still there."""
     _, pid, born = holder.partition("@")[2].rsplit(":", 2)
     try:
-        process = psutil.Process(int(pid))
         # A killed process that its parent has not buried yet still has its number.
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return int(process.create_time()) == int(born)
+        return birth(int(pid)) == born and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

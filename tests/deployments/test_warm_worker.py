@@ -13,6 +13,7 @@ from warm_worker_world import World, is_gone, until
 
 from deployments.process_identity import ProcessIdentity
 from deployments.warm_worker_recovery import claim
+from refunds.process_birth import birth
 
 
 def test_a_run_is_forked_from_the_template_and_an_event_starts_it(world: World) -> None:
@@ -169,7 +170,7 @@ def test_the_next_worker_reports_what_died_and_takes_what_was_never_started(
     world: World,
 ) -> None:
     worker = world.start_worker()
-    identity = ProcessIdentity.local(worker.pid, psutil.Process(worker.pid).create_time())
+    identity = ProcessIdentity.local(worker.pid, birth(worker.pid))
     run = world.submit("linger")
     run.pid()
     worker.kill()

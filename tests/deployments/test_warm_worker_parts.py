@@ -98,7 +98,7 @@ def test_a_process_is_known_again_by_what_is_written_of_it() -> None:
 
 def test_a_later_process_with_the_same_number_is_another_one() -> None:
     here = ProcessIdentity.of_this_process()
-    assert not ProcessIdentity.local(here.pid, here.started_seconds - 5).is_alive()
+    assert not ProcessIdentity.local(here.pid, f"{here.born}0").is_alive()
 
 
 @pytest.mark.parametrize("text", [None, "", "1234", "host:1234", "a/b/c/d"])
@@ -124,8 +124,8 @@ def test_what_other_workers_write_is_no_identity(text: str | None) -> None:
 def test_only_what_an_attempt_left_behind_is_its_to_report(
     state: State[Any], wish: Wish | None, is_ours: bool, expected: bool
 ) -> None:
-    child = Child(ProcessIdentity.local(1, 2.0))
-    owner = str(child.identity) if is_ours else "another/0/1/2.00"
+    child = Child(ProcessIdentity.local(1, "2"))
+    owner = str(child.identity) if is_ours else "another/0/1/2"
     run = FlowRun(flow_id=uuid4(), state=state, infrastructure_pid=owner)
     attempt = Attempt(run, child, wish=wish, is_recorded=True)
     assert is_left_by(attempt, run) is expected

@@ -103,14 +103,20 @@ class Desk:
     def intend(
         self, runner: Runner, step: str = effects.PAYMENT_STEP, **content: Any
     ) -> effects.Effect:
-        """Commit the intent of a step."""
+        """Commit the intent of a step; by default it pays what was asked."""
+        case = runner.case
+        if not content and case.charge is not None:
+            content = {
+                "charge": case.charge.charge_id,
+                "amount": str(case.request.amount_minor),
+            }
         return effects.intend(
             self.ledger,
             runner.refund_id,
             effects.key_of(runner.refund_id, step),
             step=step,
             system="gateway",
-            request=content or {"amount": "1000"},
+            request=content,
             fence=runner.fence,
         )
 

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from refunds.errors import ChargeExhausted, LedgerRefusal
-from refunds.ledger import charges, schema
+from refunds.ledger import charges, effects, grouped, schema
 from tests.ledger.ledger_desk import Desk, at_once, new_id
 
 
@@ -142,3 +142,24 @@ def test_a_payment_cannot_be_intended_before_its_money_is_reserved(desk: Desk) -
     with pytest.raises(LedgerRefusal, match="no money is reserved"):
         desk.intend(runner)
     assert "effect.intended" not in desk.events(runner.refund_id)
+
+
+@pytest.mark.parametrize("way", ["one", "many"])
+@pytest.mark.parametrize("wrong", [{"charge": "ch_of_another"}, {"amount": "999"}])
+def test_a_payment_cannot_be_intended_of_other_money_than_is_reserved(
+    desk: Desk, wrong: dict[str, str], way: str
+) -> None:
+    runner = desk.run()
+    charges.reserve(desk.ledger, runner.case, runner.fence)
+    assert runner.case.charge is not None
+    content = {"charge": runner.case.charge.charge_id, "amount": "1000"} | wrong
+    refusal = "is reserved, and the payment would be"
+    if way == "one":
+        with pytest.raises(LedgerRefusal, match=refusal):
+            desk.intend(runner, **content)
+    else:
+        key = runner.payment_key
+        intent = effects.Intent(key, effects.PAYMENT_STEP, "gateway", content, runner.fence)
+        tried = grouped.intend(desk.ledger, {runner.refund_id: intent}, lambda _page, _effect: None)
+        assert refusal in str(tried.failed[runner.refund_id])
+    assert effects.read(desk.ledger, runner.payment_key) is None

@@ -12,6 +12,7 @@ from refunds.errors import StaleRunner, UnknownRefund
 from refunds.ledger import charges, effects, history, leases, requests, schema, waits
 from refunds.ledger.book import LEASE_SECONDS
 from refunds.models import Outcome
+from refunds.process_birth import birth
 from sandbox.testing import until
 from tests.ledger.ledger_desk import Desk, Runner, at_once
 
@@ -29,8 +30,7 @@ def neighbour() -> Iterator[subprocess.Popen[bytes]]:
 
 def holder(process: subprocess.Popen[bytes]) -> str:
     own = leases.holder_of_this_process("run-1")
-    born = int(psutil.Process(process.pid).create_time())
-    return f"{own.rsplit(':', 2)[0]}:{process.pid}:{born}"
+    return f"{own.rsplit(':', 2)[0]}:{process.pid}:{birth(process.pid)}"
 
 
 def hold_as(desk: Desk, runner: Runner, name: str) -> None:
@@ -163,7 +163,7 @@ def test_another_process_with_the_number_of_a_dead_one_does_not_hold_its_lease(
 ) -> None:
     runner = desk.run()
     place, _, born = holder(neighbour).rpartition(":")
-    hold_as(desk, runner, f"{place}:{int(born) - 3600}")
+    hold_as(desk, runner, f"{place}:{born}0")
     assert take(desk, runner) == runner.fence + 1
 
 

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sqlite3
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -184,6 +184,8 @@ class Wiring:
             (books, "_fences", {}),
             (tasks.http, "call", self.call),
             (asyncio, "to_thread", self.to_thread),
+            # There is no event loop, and nothing takes time.
+            (asyncio, "timeout", lambda _seconds: nullcontext()),
             (records, "flow_run", run),
             (records, "acreate_markdown_artifact", _nothing),
             (runs, "prefect", self._client),
