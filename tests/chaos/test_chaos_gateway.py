@@ -68,7 +68,7 @@ def test_a_pending_payment_is_settled_by_webhook_or_by_asking_and_undone_when_re
             _fault("webhook_drop", "webhook", match={"refund_id": asked}),
         ]
     )
-    stack.take_many(ids)
+    stack.take_together(dict.fromkeys(ids, 10_000))
     for refund_id in ids:
         _until_waiting(stack, refund_id, "settlement")
         assert stack.row(refund_id)["lease_holder"] is None
@@ -87,7 +87,7 @@ def test_a_gateway_that_is_away_is_waited_for_is_seen_and_then_pays_all(
 ) -> None:
     stack, ids = impatient, [f"rf_away_{number}" for number in range(4)]
     stack.faults([_fault("error_before", status=503)])
-    stack.take_many(ids)
+    stack.take_together(dict.fromkeys(ids, 10_000))
     until(lambda: outages.every(stack.ledger), "the gateway counts as away")
     said = stack.run("doctor")
     assert said.returncode == 1
