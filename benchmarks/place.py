@@ -111,7 +111,9 @@ def prefect_server(where: Place) -> Iterator[None]:
 @contextlib.contextmanager
 def whole_stack(where: Place) -> Iterator[dict[str, Any]]:
     """All of `refunds up`; gives what it wrote of itself."""
-    where.refunds("up", "--background")
+    started = where.refunds("up", "--background", check=False)
+    if started.returncode:
+        raise RuntimeError(started.stderr)
     try:
         found: dict[str, Any] = json.loads((where.home / "up.json").read_text())
         yield found

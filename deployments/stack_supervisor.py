@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from deployments import stack_ready, stack_roles
+from deployments import stack_nights, stack_ready, stack_roles
 from deployments.stack_home import Home, StackFailed
 from deployments.stack_processes import Child
 from deployments.stack_roles import Role
@@ -135,11 +135,16 @@ class Supervisor:
     async def _stay_up(self, sample: Role | None, *, until_idle: bool) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._keep(each)) for each in self._children.values()]
+            tasks.append(group.create_task(self._tell_nights()))
             if sample is not None:
                 tasks.append(group.create_task(self._show(sample, until_idle=until_idle)))
             await self._stopping.wait()
             for task in tasks:
                 task.cancel()
+
+    async def _tell_nights(self) -> None:
+        async with stack_ready.new_client(self._settings) as client:
+            await stack_nights.tell(self._settings, client, self._say)
 
     async def _keep(self, child: Child) -> None:
         """Restart a role's process whenever it ends, until that is hopeless."""

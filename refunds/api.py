@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Self
 
 from refunds import assessing, deciding, intake, recovering, steering, submitting, views
@@ -12,6 +12,7 @@ from refunds.ledger import audit, history, migrate, requests
 from refunds.ledger.approvals import Choice
 from refunds.models import RefundRequest, State
 from refunds.origin import Origin
+from refunds.overnight import Overnight, SyncOvernight
 from refunds.recovering import Recovering, Status
 from refunds.settings import settings
 from refunds.steering import Steering
@@ -23,14 +24,11 @@ from tasks import books, decisions, runs
 # How often `watch` looks for news, in seconds: a person cannot tell half a second from at once.
 _WATCH_SECONDS = 0.5
 
-# The longest a night's batch is watched, in seconds: a night.
-_NIGHT_SECONDS = 8 * 3600
-
 Statuses = list[Status]
 Events = list[dict[str, Any]]
 
 
-class AsyncRefunds(Steering, Recovering):
+class AsyncRefunds(Steering, Recovering, Overnight):
     """The engine's front door for asyncio programs; `people` is who may decide."""
 
     people = AsyncPeople()
@@ -129,16 +127,6 @@ class AsyncRefunds(Steering, Recovering):
             is_told = await recovering.is_told(runs.wake(refund_id))
         return await recovering.going_on(refund_id, is_told=is_told)
 
-    async def nightly(self, night: date | None = None) -> Status:
-        """Run a night's batch now, to its end; returns what it did.
-
-        Raises SystemUnavailable without Prefect or when no worker took the run in time.
-        """
-        run_id = await runs.launch_nightly(night)
-        state = await runs.finished(run_id, _NIGHT_SECONDS)
-        found = await asyncio.to_thread(views.night, books.ledger(), night)
-        return {"run_id": run_id, "run_state": state, **(found or {})}
-
     async def history(self, refund_id: str) -> Events:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
         return await asyncio.to_thread(history.read, books.ledger(), refund_id)
@@ -163,7 +151,7 @@ class AsyncRefunds(Steering, Recovering):
             await asyncio.sleep(_WATCH_SECONDS)
 
 
-class Refunds(SyncSteering):
+class Refunds(SyncSteering, SyncOvernight):
     """The same front door for programs without an event loop."""
 
     people = People()
@@ -226,10 +214,6 @@ class Refunds(SyncSteering):
                 amount_minor=amount_minor,
             )
         )
-
-    def nightly(self, night: date | None = None) -> Status:
-        """As `AsyncRefunds.nightly`."""
-        return asyncio.run(self._refunds.nightly(night))
 
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""

@@ -34,9 +34,14 @@ from tasks.records import begin_wait
 )
 @steps.journaled
 async def send_card(case: Case, approval: ApprovalRequest, level: Level) -> Receipt:  # noqa: ARG001 - the case and its round are the key
-    """Tell the approvers of one level what they are asked, with a link to the place to answer.
+    """Tell the approvers of one level what they are asked, with a link to the place to answer."""
+    return await send(approval, level)
 
-    Those of them with a contact get a card of their own, whose link is signed for them.
+
+async def send(approval: ApprovalRequest, level: Level) -> Receipt:
+    """Send the card of a level; the caller holds the refund's fence.
+
+    Approvers with a contact get a card of their own, whose link is signed for them.
     """
     sent = await _send_to_all(approval, level)
     for person in recipients(people.listed(books.ledger()), approval, level):

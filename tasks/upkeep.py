@@ -10,7 +10,7 @@ from refunds.errors import StepFailed
 from refunds.ledger import batches, effects, leases, requests, waits
 from refunds.ledger.access import rates, sessions
 from refunds.models import State
-from tasks import books, further_cards, payments, runs
+from tasks import books, further_cards, payments, reports, runs
 
 # A refund that began to wait within this time is checked for a run that died lying down.
 _FRESH_WAIT = timedelta(hours=1)
@@ -105,6 +105,12 @@ async def relaunch_batches() -> int:
         else:
             await runs.launch_batch(batch.batch_id)
     return len(lost)
+
+
+@task(name="send_reports", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=300)
+async def send_reports() -> int:
+    """Send every night's report that has not gone out yet; returns how many went."""
+    return await reports.send_due()
 
 
 @task(name="send_unsent_cards", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)

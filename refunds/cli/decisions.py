@@ -1,18 +1,13 @@
-"""`refunds decide`, `resume`, `abandon` and `nightly`: what a person sets in motion."""
+"""`refunds decide`, `resume` and `abandon`: what a person sets in motion."""
 
 import asyncio
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from refunds.cli import arguments, environment, looking, output
-from refunds.cli.failures import FAILED
 from refunds.errors import BadInput
-
-# The name of the state in which Prefect leaves a run that did its work.
-_DONE = "Completed"
 
 
 class Choice(StrEnum):
@@ -149,31 +144,6 @@ def abandon(
     _show(asyncio.run(run()), "this", as_json=as_json)
 
 
-def nightly(
-    night: Annotated[
-        str | None, typer.Option("--date", metavar="D", help="The night, as YYYY-MM-DD.")
-    ] = None,
-    as_json: output.AsJson = False,
-) -> None:
-    """Run tonight's batch now."""
-    wanted = _date(night)
-    environment.prepare()
-    from refunds.api import AsyncRefunds
-
-    async def run() -> dict[str, Any]:
-        async with AsyncRefunds() as refunds:
-            return await refunds.nightly(wanted)
-
-    found = asyncio.run(run())
-    if as_json:
-        output.write_json([found])
-    else:
-        output.write_table(("", ""), found.items(), "nothing is due")
-    if found["run_state"] != _DONE:
-        output.note(f"refunds: the batch ended {found['run_state']}; see its run in the Prefect UI")
-        raise typer.Exit(FAILED)
-
-
 def _show(status: dict[str, Any], what: str, *, as_json: bool) -> None:
     looking.show_status(status, as_json=as_json)
     if status["goes_on"] == "later":
@@ -181,10 +151,3 @@ def _show(status: dict[str, Any], what: str, *, as_json: bool) -> None:
             f"refunds: {what} is kept. Prefect is away; the refund goes on by itself once it is "
             "back"
         )
-
-
-def _date(given: str | None) -> date | None:
-    try:
-        return None if given is None else date.fromisoformat(given)
-    except ValueError as error:
-        raise BadInput(f"--date: {given!r} is not a date such as 2026-11-23") from error

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,7 +77,7 @@ def open_charges(ledger: Ledger, seen: Sequence[Seen]) -> dict[str, int]:
         connection.execute(
             insert_if_absent(connection, schema.charges),
             # In one order for everybody, so that two who see the same charges never wait in a ring.
-            [{**asdict(new[charge_id]), "reserved_minor": 0} for charge_id in sorted(new)],
+            [{**vars(new[charge_id]), "reserved_minor": 0} for charge_id in sorted(new)],
         )
         return left(connection)
 

@@ -14,6 +14,7 @@ from refunds.service import (
     health,
     inbox,
     metrics,
+    nights,
     oidc,
     pages,
     problems,
@@ -43,7 +44,7 @@ def build(current: Settings) -> FastAPI:
     )
     for module in (api, steering_api, health, metrics, webhooks):
         app.include_router(module.router)
-    for page in (sign_in, inbox, refund_page, timeline):
+    for page in (sign_in, inbox, refund_page, timeline, nights):
         app.include_router(page.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     problems.install(app)
