@@ -19,7 +19,8 @@ from refunds.service.app import build
 from refunds.settings import settings
 from tests.replay import paths
 from tests.replay.rehearsal import Rehearsal
-from tests.service.chromium import a_browser, a_page, nothing_serious, picture, served, sign_in
+from tests.service import chromium
+from tests.service.chromium import a_browser, a_page, nothing_serious, served, sign_in
 from tests.service.service_world import HERE, PASSWORD, Browser
 
 
@@ -81,11 +82,11 @@ def test_a_person_follows_a_failure_from_the_inbox_to_the_event_to_the_resume_bu
         page.get_by_role("link", name="Stuck").click()
         page.get_by_role("heading", name="Stuck").wait_for()
         nothing_serious(page)
-        picture(page, "stuck")
+        chromium.picture(page, "stuck")
         page.get_by_role("link", name=request.refund_id).click()
         page.get_by_role("button", name="Resume").wait_for()
         nothing_serious(page)
-        picture(page, "timeline")
+        chromium.picture(page, "timeline")
         page.locator(".picture .failure").first.click()
         page.locator("li:target details[open]").wait_for()
         shown = page.locator("li:target").inner_text()

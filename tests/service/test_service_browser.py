@@ -19,6 +19,10 @@ from tests.service.service_world import PASSWORD, World, review
 
 pytestmark = pytest.mark.chromium
 
+_TOO_LARGE = """fetch("/rejections", {
+  method: "POST", body: new URLSearchParams({reason: "x".repeat(300000)})
+}).then(answer => answer.status)"""
+
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
 
@@ -154,8 +158,7 @@ def test_what_is_sent_twice_forged_from_elsewhere_or_too_large_decides_nothing_m
     ann.get_by_role("heading", name="Sign in").wait_for()
 
     ann.goto(f"{address}/inbox")
-    sent = "fetch('/rejections', {method: 'POST', body: 'x'.repeat(300000)}).then(a => a.status)"
-    assert ann.evaluate(sent) == 413
+    assert ann.evaluate(_TOO_LARGE) == 413
     assert desk.said(hostile) == []
 
     ann.goto(address + review(refund_id))
