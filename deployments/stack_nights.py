@@ -16,12 +16,17 @@ _LOOK_SECONDS = 10.0
 _MOST = 20
 
 
-async def tell(settings: Settings, client: httpx.AsyncClient, say: Callable[[str], None]) -> None:
+async def tell(
+    settings: Settings,
+    client: httpx.AsyncClient,
+    say: Callable[[str], None],
+    look_seconds: float = _LOOK_SECONDS,
+) -> None:
     """Say how far each batch has come, whenever that has changed, until cancelled."""
     told: dict[str, str] = {}
     began = datetime.now(UTC)
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(look_seconds)
         for key, text in (await _progress(settings, client, began)).items():
             if told.get(key) != text:
                 told[key] = text

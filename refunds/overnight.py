@@ -43,6 +43,8 @@ class Overnight:
         ledger says so. Raises SystemUnavailable without Prefect or when no worker took the run.
         """
         wanted = night or books.ledger().clock().date()
+        known = await _batch(wanted)
+        before = known and known.finished_at and known.finished_at.isoformat()
         run_id = await runs.launch_nightly(wanted)
         run = asyncio.create_task(runs.finished(run_id, _NIGHT_SECONDS))
         try:
@@ -53,8 +55,9 @@ class Overnight:
             raise SystemUnavailable("prefect", f"not over within {hours} hours") from error
         finally:
             run.cancel()
-        if told is None:
-            return {"run_id": run_id, "run_state": run.result()}
+        if told is None or told["finished_at"] == before:
+            # The run never came to the night.
+            return {"run_id": run_id, "run_state": run.result(), **(told or {})}
         return {"run_id": run_id, "run_state": "Completed", **told}
 
     async def nights(self) -> list[Told]:

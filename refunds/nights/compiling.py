@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from refunds.models import Outcome, State
+from refunds.models import State
 from refunds.nights.report import Duration, Failure, Line, NightReport, Reason, Sum, Tally
 
 Row = Mapping[str, Any]
@@ -185,14 +185,15 @@ class Compiler:
         return width, tuple(parts)
 
 
-def succeeded(report: NightReport) -> int:
-    """How many refunds were paid."""
-    return report.count(Outcome.PAID)
-
-
 def _largest(lines: list[Line]) -> tuple[Line, ...]:
-    found = sorted(lines, key=lambda line: (line.currency, -line.amount_minor, line.refund_id))
-    return tuple(found[:_LINES])
+    """The largest of each currency, in turns, so that no currency crowds out another."""
+    ranked: list[tuple[int, Line]] = []
+    ranks: Counter[str] = Counter()
+    for line in sorted(lines, key=lambda line: (-line.amount_minor, line.refund_id)):
+        ranked.append((ranks[line.currency], line))
+        ranks[line.currency] += 1
+    ranked.sort(key=lambda found: (found[0], found[1].currency))
+    return tuple(line for _, line in ranked[:_LINES])
 
 
 def _at(ordered: list[int], percent: int) -> int:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 from refunds.differences import changes_between
 from refunds.errors import NeedsAttention, RefundError
+from refunds.ledger import charges
 from refunds.policy import bound_facts
 from tasks import books, disputes, records
 from tasks.batch import asides, reading
 from tasks.batch.chunk import Chunk, Road, Turn
+from tasks.batch.writer import write
 
 # As many as one step has calls under way.
 _ASKED_AT_ONCE = 32
@@ -28,21 +30,20 @@ async def changes(chunk: Chunk, roads: Sequence[Road]) -> dict[str, str]:
 
 async def _disputed(chunk: Chunk, roads: Sequence[Road]) -> set[str]:
     """Whose charge the customer has claimed from the bank, by the gateway's own word."""
-    gate, errors, found = asyncio.Semaphore(_ASKED_AT_ONCE), dict[str, Exception](), set[str]()
+    gate, errors, words = asyncio.Semaphore(_ASKED_AT_ONCE), dict[str, Exception](), {}
 
-    async def one(road: Road) -> None:
-        if road.case.charge is None:
-            return
+    async def one(road: Road, charge_id: str) -> None:
         try:
             async with gate:
-                if await disputes.look(road.case.charge.charge_id):
-                    found.add(road.refund_id)
+                words[charge_id] = await disputes.ask(charge_id)
         except RefundError as error:
             errors[road.refund_id] = error
 
-    await asyncio.gather(*(one(road) for road in roads))
+    charged = [(road, road.case.charge.charge_id) for road in roads if road.case.charge]
+    await asyncio.gather(*(one(*each) for each in charged))
+    await write(charges.note_disputes, words)
     await asides.put_aside(chunk, errors)
-    return found
+    return {road.refund_id for road, charge_id in charged if words.get(charge_id)}
 
 
 async def _changed(chunk: Chunk, roads: Sequence[Road]) -> dict[str, str]:
