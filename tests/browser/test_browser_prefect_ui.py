@@ -95,11 +95,9 @@ def test_the_prefect_ui_says_why_an_answer_was_refused_and_one_link_leads_there_
 
     run_id = stack.show(refund_id)["run_id"]
     page.goto(f"{stack.prefect_url}/v2/runs/flow-run/{run_id}")
-    open_form(page).get_by_text("Alice asked for this refund and cannot approve it").wait_for()
-    page.keyboard.press("Escape")
-    page.get_by_role("tab", name="Artifacts").click()
-    page.get_by_role("link", name="refund-facts").first.click()
-    page.get_by_role("link", name="Its timeline").click()
+    dialog = open_form(page)
+    dialog.get_by_text("Alice asked for this refund and cannot approve it").wait_for()
+    page.goto(str(dialog.get_by_role("link", name="Its timeline").get_attribute("href")))
     page.get_by_label("Name").fill("ann")
     page.get_by_label("Password").fill(stack.password_of("ann"))
     page.get_by_role("button", name="Sign in").click()
