@@ -1,7 +1,10 @@
 """A batch's progress while it runs, and a night's report once it is over."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
+import httpx
 from prefect import task
 from prefect.artifacts import (
     acreate_markdown_artifact,
@@ -10,6 +13,8 @@ from prefect.artifacts import (
     aupdate_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
 
 from refunds.ledger import Ledger, batches, nights
 from refunds.ledger.batches import Batch
@@ -29,12 +34,13 @@ async def show_progress(batch: Batch) -> float:
     """Say in Prefect how far the batch has come, in percent."""
     found = await write(nights.progress, batch)
     told = f"{batch.batch_id}: {found.all - found.left:,} of {found.all:,} refunds"
-    if batch.batch_id in _shown:
-        await aupdate_progress_artifact(_shown[batch.batch_id], found.percent, description=told)
-    else:
-        _shown[batch.batch_id] = await acreate_progress_artifact(
-            found.percent, key=_key(batch, "progress"), description=told
-        )
+    with _only_for_show():
+        if batch.batch_id in _shown:
+            await aupdate_progress_artifact(_shown[batch.batch_id], found.percent, description=told)
+        else:
+            _shown[batch.batch_id] = await acreate_progress_artifact(
+                found.percent, key=_key(batch, "progress"), description=told
+            )
     return found.percent
 
 
@@ -45,15 +51,8 @@ async def close_batch(batch: Batch) -> str | None:
     A report that is there already stays as it is.
     """
     if batch.kind == "night" and (report := await write(_written, batch)) is not None:
-        address = f"{settings().service_url}{words.page_of(batch.batch_id)}"
-        await acreate_table_artifact(
-            table=words.table(report), key=_key(batch, "table"), description=words.subject(report)
-        )
-        await acreate_markdown_artifact(
-            markdown=words.markdown(report, address),
-            key=_key(batch, "report"),
-            description=words.subject(report),
-        )
+        with _only_for_show():
+            await _show_report(batch, report)
     _shown.pop(batch.batch_id, None)
     return await write(batches.finish, batch)
 
@@ -62,6 +61,25 @@ async def close_batch(batch: Batch) -> str | None:
 async def send_report(batch: Batch) -> int:
     """Send the night's report, once; returns how many went out. The sweep sends what is left."""
     return await reports.send_due(batch.batch_id) if batch.kind == "night" else 0
+
+
+async def _show_report(batch: Batch, report: NightReport) -> None:
+    told = words.subject(report)
+    table = words.table(report)
+    await acreate_table_artifact(table=table, key=_key(batch, "table"), description=told)
+    address = f"{settings().service_url}{words.page_of(batch.batch_id)}"
+    await acreate_markdown_artifact(
+        markdown=words.markdown(report, address), key=_key(batch, "report"), description=told
+    )
+
+
+@contextmanager
+def _only_for_show() -> Iterator[None]:
+    """What Prefect cannot be shown now is no reason to stop paying."""
+    try:
+        yield
+    except (httpx.HTTPError, ObjectNotFound) as error:
+        get_run_logger().warning("not shown in Prefect: %r", error)
 
 
 def _written(ledger: Ledger, batch: Batch) -> NightReport | None:

@@ -62,6 +62,8 @@ class PrefectRuns:
     is_away: bool = False
 
     async def keep_artifact(self, *progress: Any, **fields: Any) -> str:
+        if self.is_away:
+            raise httpx.ConnectError("away")
         content = progress[-1] if progress else fields.get("table", fields.get("markdown"))
         self.artifacts.append((str(fields.get("key")), content))
         return str(fields.get("key"))
@@ -116,7 +118,7 @@ def without_prefect(run_id: str = "run-of-the-batch") -> Iterator[PrefectRuns]:
         patch.setattr(runs, "answers", no_answers)
         patch.setattr(runs, "label", no_label)
         patch.setattr(waiting, "hold", sleep)
-        for module in (performing, sharding):
+        for module in (performing, reporting, sharding):
             patch.setattr(module, "get_run_logger", lambda: logging.getLogger("batch"))
         patch.setattr(performing, "PAUSES_SECONDS", (0.01,) * 4)
         yield prefect_runs

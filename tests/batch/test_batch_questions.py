@@ -9,10 +9,12 @@ import pytest
 from refunds.authority import Person
 from refunds.ledger import people
 from refunds.models import RefundRequest
+from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
-from tasks import chat
+from tasks import chat, notifier
 from tests.batch.batch_world import World
 from tests.tasks.model_server import ModelServer, Said
+from tests.tasks.test_tasks_cards import Messenger
 
 
 @pytest.fixture
@@ -55,6 +57,35 @@ def test_approvers_with_a_contact_get_a_link_of_their_own_from_a_batch_too(
         if act["refund_id"] == "link_00001" and act["request"]["to"] == "ann@example.com"
     ]
     assert "link=" in letter["link"]
+    assert world.broken() == []
+
+
+def test_a_levels_messenger_gets_a_batchs_question_once_and_the_inbox_where_it_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messenger = Messenger()
+
+    async def load(_name: str) -> Messenger:
+        return messenger
+
+    monkeypatch.setattr(notifier, "load", load)
+    rules = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
+    first = 'audience = "refund-approvers"\n'
+    assert first in rules
+    mine = settings().home_dir / "policy.toml"
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text(rules.replace(first, f'{first}block = "messenger/team"\n', 1))
+    told = world.requests(2, "told", goodwill_minor=9_000)
+    batch_id = world.take_together(told)
+    world.carry(batch_id)
+    assert len(messenger._messages) == 2
+    assert keys_of(world, told) == set()
+
+    messenger._fails = ConnectionRefusedError()
+    failed = world.requests(1, "fell", goodwill_minor=9_000)
+    world.carry(world.take_together(failed))
+    assert keys_of(world, failed) == {"send_card:1:team"}
+    assert world.states() == {"awaiting_approval": 3}
     assert world.broken() == []
 
 
