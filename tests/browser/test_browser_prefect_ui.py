@@ -81,9 +81,7 @@ def test_an_approver_finishes_one_refund_and_rejects_another_in_the_prefect_ui(
     stack.refunds("verify")
 
 
-def test_the_prefect_ui_says_why_an_answer_was_refused_and_one_link_leads_there_and_back(
-    stack: Stack, page: Page
-) -> None:
+def test_the_prefect_ui_says_why_an_answer_was_refused(stack: Stack, page: Page) -> None:
     (own,) = reviews(1, skip=13)
     stack.submit([{**own, "requested_by": "Alice"}])
     refund_id = own["refund_id"]
@@ -95,16 +93,7 @@ def test_the_prefect_ui_says_why_an_answer_was_refused_and_one_link_leads_there_
 
     run_id = stack.show(refund_id)["run_id"]
     page.goto(f"{stack.prefect_url}/v2/runs/flow-run/{run_id}")
-    dialog = open_form(page)
-    dialog.get_by_text("Alice asked for this refund and cannot approve it").wait_for()
-    page.goto(str(dialog.get_by_role("link", name="Its timeline").get_attribute("href")))
-    page.get_by_label("Name").fill("ann")
-    page.get_by_label("Password").fill(stack.password_of("ann"))
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name=f"Timeline of {refund_id}").wait_for()
-    page.get_by_role("link", name="run 1 in Prefect").click()
-    page.wait_for_url(f"{stack.prefect_url}/v2/runs/flow-run/{run_id}**")
-    page.get_by_text(refund_id).first.wait_for()
+    open_form(page).get_by_text("Alice asked for this refund and cannot approve it").wait_for()
 
 
 def test_a_waiting_refund_holds_no_process_and_survives_the_whole_stack_killed(
