@@ -54,7 +54,7 @@ class Place:
     def refunds(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `refunds …` here."""
         return subprocess.run(
-            [sys.executable, "-m", "refunds.cli", *arguments],
+            [Path(sys.executable).with_name("refunds"), *arguments],
             env=self.environment,
             capture_output=True,
             text=True,

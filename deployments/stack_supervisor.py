@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -14,15 +13,9 @@ import httpx
 from deployments import stack_nights, stack_ready, stack_roles
 from deployments.stack_home import Home, StackFailed
 from deployments.stack_processes import Child
+from deployments.stack_restarts import Restarts
 from deployments.stack_roles import Role
 from refunds.settings import Settings
-
-# The first restart is at once for a person's eyes; the last leaves time to read the log.
-_RESTART_FIRST_SECONDS = 0.5
-_RESTART_MOST_SECONDS = 8.0
-# What dies five times in a minute dies of something that a restart does not mend.
-_DEATHS_COUNT = 5
-_DEATHS_SECONDS = 60.0
 
 
 class Supervisor:
@@ -148,22 +141,17 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         """Restart a role's process whenever it ends, until that is hopeless."""
-        role = child.role
-        deaths: deque[float] = deque()
+        role, restarts = child.role, Restarts()
         while True:
             status = await asyncio.shield(child.ended)
-            now = time.monotonic()
-            deaths.append(now)
-            while now - deaths[0] > _DEATHS_SECONDS:
-                deaths.popleft()
+            pause_seconds = restarts.pause_seconds(status, time.monotonic())
             what = f"{role.name} (pid {child.pid}) ended with status {status}"
-            if len(deaths) >= _DEATHS_COUNT:
-                sentence = f"{what}, {len(deaths)} times within {_DEATHS_SECONDS:.0f} s"
+            if pause_seconds is None:
+                sentence = f"{what}, as it did again and again"
                 self._fail(StackFailed(stack_ready.with_log(child, self._home, sentence)))
                 return
-            delay = min(_RESTART_FIRST_SECONDS * 2 ** (len(deaths) - 1), _RESTART_MOST_SECONDS)
             self._say(f"{what}; starting it again; see {self._home.log(role.name)}")
-            await asyncio.sleep(delay)
+            await asyncio.sleep(pause_seconds)
             child = await self._start(role)
             self._ready(self._pids())
 

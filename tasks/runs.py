@@ -43,8 +43,8 @@ _OVER = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
 # lease, so that whatever a dead host had is taken over within a minute.
 _STARTING_SECONDS = 45
 
-# A queue is worked off by scheduled time; a woken run goes before all that were started within
-# this time.
+# A queue is worked off by scheduled time; a run that goes on with something goes before all that
+# were started within this time.
 _AHEAD = timedelta(days=1)
 
 # How many runs one question to Prefect is about: its page holds 200.
@@ -97,6 +97,8 @@ async def launch(
         run = await client.create_flow_run_from_deployment(
             deployment.id,
             parameters={"request": request.plain()},
+            # What was begun before goes on before what nobody has begun.
+            state=_first_in_line(ledger.clock()) if again else None,
             name=f"refund-{refund_id}",
             tags=["refund"],
             idempotency_key=idempotency_key(refund_id, number),
@@ -168,6 +170,7 @@ async def launch_batch(batch_id: str) -> str:
         run = await client.create_flow_run_from_deployment(
             deployment.id,
             parameters={"batch_id": batch_id},
+            state=_first_in_line(ledger.clock()) if batch.run_number else None,
             name=batch_id,
             tags=["batch"],
             idempotency_key=idempotency_key(batch_id, number),
@@ -243,15 +246,16 @@ async def _rouse(client: PrefectClient, run: FlowRun, state: State[Any]) -> bool
     if run.deployment_id is None:
         await client.set_flow_run_state(run.id, Running(), force=True)
     elif state.type is StateType.PAUSED:
-        await client.set_flow_run_state(run.id, _resuming(books.ledger().clock()))
+        resuming = _first_in_line(books.ledger().clock(), "Resuming")
+        await client.set_flow_run_state(run.id, resuming)
     else:
         return False
     return True
 
 
-def _resuming(now: datetime) -> State[Any]:
-    """To the head of the queue: somebody is waiting for what was decided."""
-    return Scheduled(name="Resuming", scheduled_time=now - _AHEAD)
+def _first_in_line(now: datetime, name: str = "Scheduled") -> State[Any]:
+    """Before all that was not begun yet: money may be on its way, or a person waits."""
+    return Scheduled(name=name, scheduled_time=now - _AHEAD)
 
 
 async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
