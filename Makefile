@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup run test check golden format lock clean chaos
+.PHONY: help setup run test check golden format lock clean chaos bench
 
 help:
 	@echo "make setup   build .venv with the locked dependencies"
@@ -26,6 +26,7 @@ help:
 	@echo "make check   format, lint, types, import contracts and tests: what CI asks"
 	@echo "make golden  write the histories that a change of the flow is held against"
 	@echo "make chaos   kill everything at every boundary; SEED=n replays; writes docs/reliability.md"
+	@echo "make bench   measure speed and idle cost; writes docs/performance.md; BENCH='batch' a part"
 	@echo "make format  put the code into form and mend what the linter can"
 	@echo "make lock    pin the dependencies of pyproject.toml anew"
 	@echo "make clean   remove .venv and caches; .refunds, with the ledger in it, stays"
@@ -69,6 +70,10 @@ golden: setup
 # The seed decides the order of the cells; without one a fresh one is taken, and printed.
 chaos: setup
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS)
+
+# Needs PostgreSQL on 127.0.0.1:5432, or one named in BENCHMARKS_POSTGRESQL_URL.
+bench: setup
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 format: setup
 	$(BIN)/ruff format .

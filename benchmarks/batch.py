@@ -5,46 +5,59 @@ from typing import Any
 
 from benchmarks.place import Place, place, prefect_server
 
+# Enough to tell its speed within some percent; it is measured before and after each batch.
+_FLOOR_COUNT = 500
+
 # What plain Prefect does of these tells its speed; a thousand would take it five minutes.
 _PLAIN_COUNT = 60
 
-# A person is asked about every tenth refund of the batch that has to add up.
+# A person is asked about every tenth refund.
 _REVIEW_EVERY = 10
 
 Found = dict[str, Any]
 
 
-def measure(kind: str, sizes: list[int], *, reviews: int) -> Found:
-    """The floor before and after, plain Prefect, the batch at each size, and one with reviews."""
-    orders = {**{f"b{size}": size for size in sizes}, "mixed": reviews}
+def measure(kind: str, sizes: list[int]) -> Found:
+    """Plain Prefect, a batch without reviews, and one of each size with them; floors between."""
+    orders = {"even": sizes[0], **{f"b{size}": size for size in sizes}}
     with place(kind, orders) as where, prefect_server(where):
-        floors = [_floor(where, sizes[0])]
         plain = where.run("benchmarks.plain", where.outside_url, str(_PLAIN_COUNT))
-        batches = []
+        floors = [_floor(where, 0)]
+        batches = [_batch(where, "even", sizes[0], 0)]
         for size in sizes:
-            batches.append(where.run("benchmarks.carried", f"b{size}", str(size), "0"))
-            floors.append(_floor(where, sizes[0] + len(floors)))
-        mixed = _mixed(where, reviews) if reviews else None
-    return {"kind": kind, "floors": floors, "plain": plain, "batches": batches, "mixed": mixed}
+            floors.append(_floor(where, len(floors)))
+            batches.append(_batch(where, f"b{size}", size, _REVIEW_EVERY))
+        floors.append(_floor(where, len(floors)))
+        return {
+            "kind": kind,
+            "floors": floors,
+            "plain": plain,
+            "batches": batches,
+            "account": _account(where, orders),
+        }
 
 
-def _floor(where: Place, count: int) -> Found:
-    return where.run("benchmarks.floor", where.outside_url, str(count))
+def _floor(where: Place, number: int) -> Found:
+    # Each one has refunds of its own.
+    return where.run("benchmarks.floor", where.outside_url, str(_FLOOR_COUNT + number))
 
 
-def _mixed(where: Place, count: int) -> Found:
-    """A batch with reviews, and whether every refund of it is accounted for."""
-    found = where.run("benchmarks.carried", "mixed", str(count), str(_REVIEW_EVERY))
+def _batch(where: Place, name: str, size: int, review_every: int) -> Found:
+    found = where.run("benchmarks.carried", name, str(size), str(review_every))
+    return {**found, "review_every": review_every}
+
+
+def _account(where: Place, orders: dict[str, int]) -> Found:
+    """Whether every refund of these batches is where it has to be."""
     listed = [json.loads(line) for line in where.refunds("list", "--json").stdout.splitlines()]
-    mine = [row for row in listed if row["refund_id"].startswith("mixed_")]
-    waiting = sum(row["state"] == "awaiting_approval" for row in mine)
-    paid = sum(row["outcome"] == "PAID" for row in mine)
+    waiting = sum(row["state"] == "awaiting_approval" for row in listed)
+    paid = sum(row["outcome"] == "PAID" for row in listed)
     checked = where.refunds("verify", check=False)
     return {
-        **found,
+        "refunds": len(listed),
         "paid": paid,
         "waiting": waiting,
+        "is_complete": checked.returncode == 0 and paid + waiting == sum(orders.values()),
         "verify": (checked.stdout or checked.stderr).strip().splitlines()[-1],
-        "is_complete": checked.returncode == 0 and paid + waiting == count,
         "repeats_seen_outside": where.seen()["repeats"],
     }

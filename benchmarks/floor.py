@@ -1,4 +1,4 @@
-"""The floor: the same six calls with asyncio and httpx, and nothing that survives a crash.
+"""The floor: the same seven calls with asyncio and httpx, and nothing that survives a crash.
 
 `python -m benchmarks.floor OUTSIDE_URL COUNT`
 """
@@ -19,6 +19,7 @@ _AT_ONCE = 32
 async def refund(client: httpx.AsyncClient, request: dict[str, Any]) -> None:
     """One refund, step by step."""
     refund_id, order_id = request["refund_id"], request["order_id"]
+    charge_id = request["refund_to"].replace("card", "ch")
     about = {"refund_id": refund_id, "order_id": order_id, "customer_id": request["customer_id"]}
 
     async def post(path: str, step: str, **content: Any) -> None:
@@ -26,14 +27,17 @@ async def refund(client: httpx.AsyncClient, request: dict[str, Any]) -> None:
         answer = await client.post(path, headers={"Idempotency-Key": key}, **content)
         answer.raise_for_status().json()
 
+    charge = await client.get(f"/gateway/v1/charges/{charge_id}")
+    assert not charge.raise_for_status().json()["disputed"]
     label = {**about, "item_ids": request["item_ids"], "reference": f"{refund_id}:label"}
     await post("/logistics/v1/labels", "create_return_label", json=label)
     coupon = {**about, "amount_minor": request["goodwill_minor"], "currency": request["currency"]}
     await post("/coupons/v1/coupons", "issue_coupon", json=coupon)
     form = {
-        "charge": request["refund_to"].replace("card", "ch"),
+        "charge": charge_id,
         "amount": str(request["amount_minor"]),
-        "metadata[refund_id]": refund_id,
+        # Not `refund_id`: what the engine did not pay must not look like its own in the books.
+        "metadata[reference]": refund_id,
         "metadata[order_id]": order_id,
         "metadata[key]": f"{refund_id}:issue_refund",
     }

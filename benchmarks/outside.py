@@ -45,6 +45,8 @@ class World:
         self.calls += 1
         if path == "/gateway/v1/refunds":
             return self._refund(key, body) if method == "POST" else self._books(query)
+        if path.startswith("/gateway/v1/charges/"):
+            return {"id": path.rpartition("/")[2], "object": "charge", "disputed": False}
         collection = path.rpartition("/")[2]
         if method == "POST":
             return self._thing(collection, key, body)

@@ -54,7 +54,7 @@ class Place:
     def refunds(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `refunds …` here."""
         return subprocess.run(
-            [sys.executable, "-m", "refunds.cli", *arguments],
+            [Path(sys.executable).with_name("refunds"), *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -79,6 +79,8 @@ def place(kind: str, orders: dict[str, int]) -> Iterator[Place]:
             "REFUNDS_PORT": str(port),
             "REFUNDS_SHOP_URL": f"sqlite:///{home}/shop.db",
             "PREFECT_LOGGING_LEVEL": "WARNING",
+            # One process is measured; what is shared out would wait for workers.
+            "REFUNDS_SHARD_SIZE": "1000000",
         }
         if kind == "postgresql":
             ours["REFUNDS_LEDGER_URL"] = stack.enter_context(_database("ledger"))
@@ -111,7 +113,9 @@ def prefect_server(where: Place) -> Iterator[None]:
 @contextlib.contextmanager
 def whole_stack(where: Place) -> Iterator[dict[str, Any]]:
     """All of `refunds up`; gives what it wrote of itself."""
-    where.refunds("up", "--background")
+    started = where.refunds("up", "--background", check=False)
+    if started.returncode:
+        raise RuntimeError(started.stderr)
     try:
         found: dict[str, Any] = json.loads((where.home / "up.json").read_text())
         yield found

@@ -1,4 +1,4 @@
-"""Plain Prefect: the same six calls as six persisted tasks of one flow run a refund.
+"""Plain Prefect: the six calls that act, as six persisted tasks of one flow run a refund.
 
 `python -m benchmarks.plain OUTSIDE_URL COUNT`, with PREFECT_API_URL set.
 """

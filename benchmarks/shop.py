@@ -7,8 +7,8 @@ from typing import Any
 
 from sandbox.shop.schema import SHOP_SCHEMA
 
-# The rules approve it without a person, and its coupon makes it six calls a refund: label,
-# coupon, payment, CRM, customer and customer service.
+# The rules approve it without a person, and its coupon makes it seven calls a refund: a look at
+# the charge, label, coupon, payment, CRM, customer and customer service.
 _AMOUNT_MINOR, _GOODWILL_MINOR = 8_000, 500
 
 # More than the rules give away by themselves: a person is asked.

@@ -5,24 +5,20 @@ import contextlib
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
 
-from deployments import stack_ready, stack_roles
+from deployments import stack_nights, stack_ready, stack_roles
 from deployments.stack_home import Home, StackFailed
 from deployments.stack_processes import Child
+from deployments.stack_restarts import Restarts
 from deployments.stack_roles import Role
 from refunds.settings import Settings
 
-# The first restart is at once for a person's eyes; the last leaves time to read the log.
-_RESTART_FIRST_SECONDS = 0.5
-_RESTART_MOST_SECONDS = 8.0
-# What dies five times in a minute dies of something that a restart does not mend.
-_DEATHS_COUNT = 5
-_DEATHS_SECONDS = 60.0
+# How often a full disk is tried again: often enough for whoever just made room on it.
+_NO_ROOM_SECONDS = 8.0
 
 
 class Supervisor:
@@ -145,30 +141,30 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._keep(each)) for each in self._children.values()]
             tasks.append(group.create_task(self._keep_notes()))
+            tasks.append(group.create_task(self._tell_nights()))
             if sample is not None:
                 tasks.append(group.create_task(self._show(sample, until_idle=until_idle)))
             await self._stopping.wait()
             for task in tasks:
                 task.cancel()
 
+    async def _tell_nights(self) -> None:
+        async with stack_ready.new_client(self._settings) as client:
+            await stack_nights.tell(self._settings, client, self._say)
+
     async def _keep(self, child: Child) -> None:
         """Restart a role's process whenever it ends, until that is hopeless."""
-        role = child.role
-        deaths: deque[float] = deque()
+        role, restarts = child.role, Restarts()
         while True:
             status = await asyncio.shield(child.ended)
-            now = time.monotonic()
-            deaths.append(now)
-            while now - deaths[0] > _DEATHS_SECONDS:
-                deaths.popleft()
+            pause_seconds = restarts.pause_seconds(status, time.monotonic())
             what = f"{role.name} (pid {child.pid}) ended with status {status}"
-            if len(deaths) >= _DEATHS_COUNT:
-                sentence = f"{what}, {len(deaths)} times within {_DEATHS_SECONDS:.0f} s"
+            if pause_seconds is None:
+                sentence = f"{what}, as it did again and again"
                 self._fail(StackFailed(stack_ready.with_log(child, self._home, sentence)))
                 return
-            delay = min(_RESTART_FIRST_SECONDS * 2 ** (len(deaths) - 1), _RESTART_MOST_SECONDS)
             self._say(f"{what}; starting it again; see {self._home.log(role.name)}")
-            await asyncio.sleep(delay)
+            await asyncio.sleep(pause_seconds)
             child = await self._start_again(role)
             self._unnoted.set()
 
@@ -179,7 +175,7 @@ class Supervisor:
                 return await self._start(role)
             except OSError as error:
                 self._say(f"{role.name} could not be started, and will be: {error}")
-                await asyncio.sleep(_RESTART_MOST_SECONDS)
+                await asyncio.sleep(_NO_ROOM_SECONDS)
 
     async def _keep_notes(self) -> None:
         """Write down anew what runs whenever that changed; a full disk delays it."""
@@ -192,7 +188,7 @@ class Supervisor:
             except OSError as error:
                 self._say(f"what runs could not be written down, and will be: {error}")
                 self._unnoted.set()
-                await asyncio.sleep(_RESTART_MOST_SECONDS)
+                await asyncio.sleep(_NO_ROOM_SECONDS)
 
     async def _show(self, role: Role, *, until_idle: bool) -> None:
         """Run the sample; with `until_idle` its end is the stack's."""

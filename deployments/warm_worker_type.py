@@ -62,7 +62,7 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
         self._recovery_due = asyncio.Event()
         self._synced = asyncio.Event()
         self._polling = asyncio.Lock()
-        self.relaunching = Relaunching(self.settings.relaunch_seconds)
+        self.relaunching = Relaunching(self.settings.relaunch_seconds, self._wake.set)
         self._next_due: asyncio.TimerHandle | None = None
         self._draining = False
         # Runs that become due between two polls are started by a timer, not late: look
@@ -138,6 +138,7 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
         async with self._polling:
             if self._draining:
                 return []
+            await self.relaunching.first_look()
             return await super().get_and_submit_flow_runs()
 
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:

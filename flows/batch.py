@@ -13,7 +13,16 @@ from flows import waiting
 from flows.refund import because
 from refunds import policy
 from refunds.models import Outcome, PaymentStatus, Verdict
-from tasks.batch import asides, assessing, batches, paying, telling
+from tasks.batch import (
+    assessing,
+    batches,
+    paying,
+    questions,
+    reporting,
+    reserving,
+    sharding,
+    telling,
+)
 from tasks.batch.chunk import Chunk, Turn
 from tasks.batch.line import CHUNKS_AT_ONCE, Line
 
@@ -25,16 +34,23 @@ async def batch(batch_id: str) -> Any:
 
 
 async def work_off(batch_id: str) -> Any:
-    """Chunk after chunk in key order, until nothing is left or the night is over."""
+    """Chunk after chunk in key order, until nothing is left or the night is over.
+
+    A large batch is shared out, and whoever carries its last shard goes on with the batch itself.
+    """
     batch = await batches.take_batch(batch_id)
     if batch is None:
         return Completed(name="AlreadyRunning", message=f"{batch_id} has another run")
     async with batches.alive(batch):
+        if shards := await sharding.share_out(batch):
+            return Completed(name="SharedOut", message=f"{shards} shards have runs of their own")
+        await reporting.show_progress(batch)
         line = Line(batch)
         # While the calls of one chunk are under way, another's results are written.
         await batches.side_by_side(*(carry_chunks(line) for _ in range(CHUNKS_AT_ONCE)))
-        await batches.close_batch(batch)
-    return batch_id
+        whole = await reporting.close_batch(batch)
+        await reporting.send_report(batch)
+    return await work_off(whole) if whole is not None else batch_id
 
 
 async def carry_chunks(line: Line) -> None:
@@ -47,8 +63,10 @@ async def carry_chunks(line: Line) -> None:
                 return
             await set_out(chunk)
         # Prefect makes runs slower than money moves: nobody waits for the other.
-        await batches.side_by_side(asides.ask_people(chunk, waiting.approval_form), finish(chunk))
+        asking = questions.ask_people(chunk, waiting.approval_form)
+        await batches.side_by_side(asking, finish(chunk))
         await batches.advance(line, chunk)
+        await reporting.show_progress(line.batch)
 
 
 async def set_out(chunk: Chunk) -> None:
@@ -60,7 +78,7 @@ async def set_out(chunk: Chunk) -> None:
         assess(chunk)
         await assessing.record_assessments(chunk)
         by_verdict(chunk)
-        await assessing.reserve_money(chunk)
+        await reserving.reserve_money(chunk)
 
 
 async def finish(chunk: Chunk) -> None:

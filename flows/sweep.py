@@ -7,11 +7,14 @@ from tasks import upkeep
 
 @flow(name="sweep", persist_result=False)
 async def sweep() -> dict[str, int]:
-    """Expire and escalate, reconcile, wake, relaunch; returns how many of each."""
+    """Expire, escalate, reconcile, wake, relaunch, report, tidy up; returns how many of each."""
     return {
         "due": await upkeep.end_due_waits(),
         "settled": await upkeep.reconcile_payments(),
         "woken": await upkeep.wake_ended(),
         "relaunched": await upkeep.relaunch_lost(),
         "batches": await upkeep.relaunch_batches(),
+        "reports": await upkeep.send_reports(),
+        "cards": await upkeep.send_unsent_cards(),
+        "forgotten": await upkeep.forget_visits(),
     }

@@ -2,43 +2,33 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Self
 
-from refunds import assessing, deciding, intake, steering, submitting, views
+from refunds import assessing, deciding, intake, recovering, steering, submitting, views
 from refunds.assessing import Assessed
-from refunds.errors import BadInput, SystemUnavailable
-from refunds.ledger import (
-    abandonment,
-    audit,
-    effects,
-    history,
-    leases,
-    migrate,
-    requests,
-    waits,
-)
+from refunds.errors import BadInput
+from refunds.ledger import audit, history, migrate, requests
 from refunds.ledger.approvals import Choice
 from refunds.models import RefundRequest, State
 from refunds.origin import Origin
+from refunds.overnight import Overnight, SyncOvernight
+from refunds.recovering import Recovering, Status
 from refunds.settings import settings
 from refunds.steering import Steering
 from refunds.submitting import Submitted
+from refunds.sync_steering import SyncSteering
 from refunds.team import AsyncPeople, People
 from tasks import books, decisions, runs
 
 # How often `watch` looks for news, in seconds: a person cannot tell half a second from at once.
 _WATCH_SECONDS = 0.5
 
-# The longest a night's batch is watched, in seconds: a night.
-_NIGHT_SECONDS = 8 * 3600
-
-Status = dict[str, Any]
 Statuses = list[Status]
 Events = list[dict[str, Any]]
 
 
-class AsyncRefunds(Steering):
+class AsyncRefunds(Steering, Recovering, Overnight):
     """The engine's front door for asyncio programs; `people` is who may decide."""
 
     people = AsyncPeople()
@@ -109,6 +99,9 @@ class AsyncRefunds(Steering):
     ) -> Status:
         """Take a person's decision and wake the refund; returns its status.
 
+        Its `goes_on` is "now", or "later" when Prefect is away: the decision is kept, and the
+        sweep wakes the refund.
+
         `origin` says more of from where it came than `channel` does, which says whether the door
         knows who decides (`verified_channels` of the policy). `on_behalf_of` names who is away
         and whose delegate decides; `link` is the signed link that led here. An `amount_minor`
@@ -126,51 +119,13 @@ class AsyncRefunds(Steering):
             link=link,
             amount_minor=amount_minor,
         )
+        is_told = True
         try:
             await decisions.take(refund_id, vote)
         finally:
             # Also after a refusal: a stale question has to be put again.
-            await self._wake(refund_id)
-        return await self.status(refund_id)
-
-    async def resume(self, refund_id: str, *, person: str = "", reason: str = "") -> Status:
-        """Put a refund that needs attention, or whose run is gone, back on its feet.
-
-        Effects the other systems refused may be tried again; a payment never is. Returns the
-        status. Raises UnknownRefund, or BadInput when it is over.
-        """
-        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
-        if row["outcome"] is not None:
-            raise BadInput(f"{refund_id} is over: {row['outcome']}")
-        deciding.check_person(person or "nobody", reason)
-        await asyncio.to_thread(_mark_resumed, refund_id, person, reason)
-        await self._set_going(refund_id)
-        return await self.status(refund_id)
-
-    async def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
-        """Give up a refund that is stuck and of which nothing was paid; it ends FAILED.
-
-        Its money is free at once; its run undoes what was done and tells everybody. Returns the
-        status. Raises UnknownRefund, BadInput when it is over, or CannotGiveUp saying why.
-        """
-        if not reason.strip():
-            raise BadInput("giving a refund up needs a reason: it is told to everybody")
-        deciding.check_person(person, reason)
-        await asyncio.to_thread(
-            abandonment.abandon, books.ledger(), refund_id, person.strip(), reason.strip()
-        )
-        await self._set_going(refund_id)
-        return await self.status(refund_id)
-
-    async def nightly(self, night: date | None = None) -> Status:
-        """Run a night's batch now, to its end; returns what it did.
-
-        Raises SystemUnavailable without Prefect or when no worker took the run in time.
-        """
-        run_id = await runs.launch_nightly(night)
-        state = await runs.finished(run_id, _NIGHT_SECONDS)
-        found = await asyncio.to_thread(views.night, books.ledger(), night)
-        return {"run_id": run_id, "run_state": state, **(found or {})}
+            is_told = await recovering.is_told(runs.wake(refund_id))
+        return await recovering.going_on(refund_id, is_told=is_told)
 
     async def history(self, refund_id: str) -> Events:
         """Every event of a refund, oldest first. Raises UnknownRefund."""
@@ -195,27 +150,8 @@ class AsyncRefunds(Steering):
                 return
             await asyncio.sleep(_WATCH_SECONDS)
 
-    async def _set_going(self, refund_id: str) -> None:
-        """Wake the refund's run, or start another where it is gone."""
-        row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
-        open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)
-        if open_waits and row["lane"] == "batch":
-            # A person does not wait for the batch: the refund gets a run of its own.
-            await runs.launch(refund_id, again=True)
-        elif open_waits:
-            await self._wake(refund_id)
-        elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
-            await runs.launch(refund_id, again=True)
 
-    async def _wake(self, refund_id: str) -> None:
-        try:
-            await runs.wake(refund_id)
-        except SystemUnavailable:
-            # The decision is safe in the ledger; the sweep wakes the run when Prefect is back.
-            return
-
-
-class Refunds:
+class Refunds(SyncSteering, SyncOvernight):
     """The same front door for programs without an event loop."""
 
     people = People()
@@ -279,14 +215,6 @@ class Refunds:
             )
         )
 
-    def resume(self, refund_id: str, *, person: str = "", reason: str = "") -> Status:
-        """As `AsyncRefunds.resume`."""
-        return asyncio.run(self._refunds.resume(refund_id, person=person, reason=reason))
-
-    def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
-        """As `AsyncRefunds.abandon`."""
-        return asyncio.run(self._refunds.abandon(refund_id, person=person, reason=reason))
-
     def history(self, refund_id: str) -> Events:
         """As `AsyncRefunds.history`."""
         return asyncio.run(self._refunds.history(refund_id))
@@ -312,11 +240,3 @@ async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
 
 def _taken(wanted: RefundRequest | dict[str, Any]) -> RefundRequest:
     return wanted if isinstance(wanted, RefundRequest) else intake.read_request(wanted)
-
-
-def _mark_resumed(refund_id: str, person: str, reason: str) -> None:
-    effects.reopen_refused(books.ledger(), refund_id)
-    with books.ledger().page(refund_id) as page:
-        page.append("refund.resumed", {"person": person, "reason": reason})
-        page.change(attention=None)
-        waits.end(page, ("attention", "outage"), "resumed by a person")

@@ -140,6 +140,24 @@ def may_not_reject(
     return _stands_in(question, claim, now)
 
 
+def may_not_steer(
+    name: str, person: Person | None, audiences: frozenset[str], *, anyone_registered: bool
+) -> str | None:
+    """Why somebody may not resume or reset refunds, or None when they may.
+
+    It takes a role that decides: approver, or an audience of the policy's levels. Before anybody
+    is registered a name counts as its door knows it, as it does for a decision.
+    """
+    if not anyone_registered:
+        return None
+    if person is None or not person.is_active:
+        return f"{name} is not an active registered person (`refunds people add`)"
+    if {APPROVER, *audiences} & set(person.roles):
+        return None
+    roles = ", ".join((APPROVER, *sorted(audiences)))
+    return f"{person.person_id} has no role that may resume or reset refunds: {roles}"
+
+
 def limit_of(person: Person, currency: str, rules: ApproverRules) -> int:
     """Up to what a person may approve, in minor units: their own limit, else the policy's."""
     return person.limits.get(currency, rules.limit_minor)

@@ -30,7 +30,7 @@ def vote(
     """
     if choice not in ("approve", "reject"):
         raise BadInput(f"a decision is 'approve' or 'reject', not {choice!r}")
-    check_person(person, reason)
+    why = check_person(person, reason)
     if amount_minor is not None and (choice == "reject" or amount_minor <= 0):
         raise BadInput("an amount goes with an approval, and is above 0 minor units")
     if on_behalf_of is not None:
@@ -40,7 +40,7 @@ def vote(
         person=person.strip(),
         channel=origin.channel,
         verified=origin.channel in books.policy().approval.verified_channels,
-        reason=reason,
+        reason=why,
         digest=digest,
         on_behalf_of=on_behalf_of,
         link=None if link is None else links.read(link, books.ledger().clock()),
@@ -50,11 +50,11 @@ def vote(
     )
 
 
-def check_person(person: str, reason: str) -> None:
-    """Raise BadInput for a name or a reason that the ledger could not keep as it is."""
+def check_person(person: str, reason: str) -> str:
+    """The reason as it is kept. Raises BadInput for a name or reason that cannot be kept at all."""
     try:
         _PERSON.validate_python(person.strip())
-        _REASON.validate_python(reason)
+        return _REASON.validate_python(reason)
     except ValidationError as error:
         said = error.errors(include_input=False)[0]["msg"]
         raise BadInput(f"the person's name and the reason must be plain text: {said}") from error

@@ -11,6 +11,7 @@ from refunds.digests import digest
 from refunds.values import (
     AmountMinor,
     Currency,
+    Line,
     Message,
     Name,
     NameOrNone,
@@ -86,7 +87,7 @@ class RefundRequest(Value):
     amount_minor: AmountMinor
     currency: Currency
     refund_to: Name
-    reason: Name
+    reason: Line
     message: Message = ""
     requested_by: NameOrNone = ""
     goodwill_minor: ZeroOrMoreMinor = 0

@@ -8,5 +8,6 @@ class Scope(StrEnum):
 
     READ = "refunds:read"
     WRITE = "refunds:write"
+    STEER = "refunds:steer"
     DECIDE = "decisions:write"
     METRICS = "metrics:read"

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     # is quicker for a single one.
     batch_from: Annotated[int, Field(ge=2)] = 10
 
+    # A batch of more refunds than this is shared out to several runs. One carries as many in some
+    # five minutes, beside which the seconds that a further run costs to start are nothing.
+    shard_size: Annotated[int, Field(ge=1)] = 5_000
+
     ledger_url: SecretStr = SecretStr("")
     shop_url: SecretStr = SecretStr("")
     prefect_database_url: SecretStr = SecretStr("")

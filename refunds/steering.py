@@ -7,14 +7,13 @@ from typing import Any
 
 from refunds import history_document
 from refunds.deciding import check_person
-from refunds.errors import BadInput, Conflict, StepFailed, SystemUnavailable
+from refunds.errors import BadInput, Conflict, SystemUnavailable
 from refunds.history_document import HistoryDocument
 from refunds.ledger import requests, rewinding, updates
-from refunds.ledger.questions import Standing
 from refunds.ledger.updates import Update
 from refunds.models import RefundRequest, State
 from refunds.verify import bundles
-from tasks import books, cards, gateways, orders, runs
+from tasks import books, further_cards, gateways, orders, runs
 
 Told = dict[str, Any]
 
@@ -39,7 +38,7 @@ class Steering:
         launch it. Raises UnknownRefund, BadInput for a step it never came to, SystemUnavailable
         when the gateway cannot be asked, and with `apply` CannotReset for what would pay again.
         """
-        check_person(person, reason)
+        why = check_person(person, reason)
         if apply and not reason.strip():
             raise BadInput("a reset needs a reason; it is kept in the history")
         ledger = books.ledger()
@@ -50,7 +49,7 @@ class Steering:
             return {**plan.plain(), "applied": False, "run_id": None}
         done = await asyncio.to_thread(
             lambda: rewinding.apply(
-                ledger, refund_id, to, person=person.strip(), reason=reason, at_gateway=found
+                ledger, refund_id, to, person=person.strip(), reason=why, at_gateway=found
             )
         )
         return {**done.plain(), "applied": True, "run_id": await _launched(refund_id)}
@@ -66,11 +65,8 @@ class Steering:
         apply: bool = False,
     ) -> list[Told]:
         """The same for all that are not over, in a state, and whose need has the text `needs`."""
-        wanted = None if state is None else state_named(state)
-        rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted)
-        chosen = [row["refund_id"] for row in rows if _is_meant(row, needs)]
         told = []
-        for refund_id in chosen:
+        for refund_id in [row["refund_id"] for row in await chosen(state, needs)]:
             try:
                 told.append(
                     await self.reset(refund_id, to, person=person, reason=reason, apply=apply)
@@ -94,27 +90,28 @@ class Steering:
     ) -> Told:
         """Change the deadline, priority or audience of an open question, or add to the refund.
 
-        `audience` is who is asked at the level that is asked now; they get a card. Evidence is
-        a new fact, so the question is put anew. Returns the question as it stands and whether a
-        card went out. Raises UnknownRefund, BadInput, or a Conflict such as NothingToDecide.
+        `audience` is who is asked at the level that is asked now; they get a card, by the sweep
+        when it cannot be sent now. Evidence is a new fact, so the question is put anew. Returns
+        the question as it stands and whether a card went out. Raises UnknownRefund, BadInput,
+        or a Conflict such as NothingToDecide.
         """
-        for text in (reason, note, evidence):
-            check_person(person, text)
+        why, said, fact = (check_person(person, text) for text in (reason, note, evidence))
         if audience is not None:
             check_person(audience, "")
-        change = Update(deadline, priority, audience, note.strip(), evidence.strip())
-        ledger = books.ledger()
+        change = Update(deadline, priority, audience, said.strip(), fact.strip())
+        ledger, name = books.ledger(), person.strip()
         standing = await asyncio.to_thread(
-            lambda: updates.update(ledger, refund_id, change, person=person.strip(), reason=reason)
+            lambda: updates.update(
+                ledger, refund_id, change, person=name, reason=why, card=further_cards.intent
+            )
         )
         with suppress(SystemUnavailable):  # the sweep wakes it when Prefect is back
             await runs.wake(refund_id)
-        is_told = change.audience is not None and await _tell(refund_id, standing)
         return {
             "refund_id": refund_id,
             "changes": change.plain(),
             "question": None if standing is None else standing.status,
-            "card_sent": is_told,
+            "card_sent": change.audience is not None and await further_cards.send(refund_id),
         }
 
 
@@ -126,24 +123,15 @@ def state_named(name: State | str) -> State:
         raise BadInput(f"{name!r} is not a state; the states are {', '.join(State)}") from error
 
 
-def _is_meant(row: dict[str, Any], needs: str) -> bool:
-    return row["outcome"] is None and needs.casefold() in (row["attention"] or "").casefold()
-
-
-async def _tell(refund_id: str, standing: Standing | None) -> bool:
-    """A card for those who are asked now; False when it could not be sent."""
-    if standing is None:
-        return False
-    asked = standing.request(refund_id)
-    for level in asked.levels:
-        if level.name == standing.level:
-            action = cards.card(asked, level)
-            try:
-                await action.send(f"{action.key}:{level.audience}")
-            except StepFailed:
-                return False
-            return True
-    return False
+async def chosen(state: State | str | None, needs: str) -> list[dict[str, Any]]:
+    """Those that are not over, in a state, and whose need for a person has this text."""
+    wanted = None if state is None else state_named(state)
+    rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted)
+    return [
+        row
+        for row in rows
+        if row["outcome"] is None and needs.casefold() in (row["attention"] or "").casefold()
+    ]
 
 
 async def _launched(refund_id: str) -> str | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from refunds import money
+from refunds.redaction import without_account_numbers
 
 # Longest customer message any door accepts, in characters. The longest real one in the
 # sample is below 2,000; ten times that leaves room and keeps a run's parameters far below
@@ -52,7 +53,9 @@ def _currency(code: str) -> str:
 _LINE_MARKS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 _ONE_LINE = {"pattern": rf"^[^\s{_LINE_MARKS}]([^{_LINE_MARKS}]*[^\s{_LINE_MARKS}])?$"}
 _ONE_LINE_OR_NONE = {"pattern": rf"^([^\s{_LINE_MARKS}]([^{_LINE_MARKS}]*[^\s{_LINE_MARKS}])?)?$"}
-_PLAIN_TEXT = {"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"}
+_CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+_PLAIN_TEXT = {"pattern": rf"^[^{_CONTROLS}]*$"}
+_SAYS_SOMETHING = {"pattern": rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"}
 _CURRENCIES = {"enum": sorted(money.currencies())}
 
 Name = Annotated[
@@ -63,14 +66,18 @@ Name = Annotated[
 NameOrNone = Annotated[
     str, Field(max_length=128, json_schema_extra=_ONE_LINE_OR_NONE), AfterValidator(one_line)
 ]
-Sentence = Annotated[
-    str, Field(max_length=2_000, json_schema_extra=_PLAIN_TEXT), AfterValidator(plain_text)
+# What people write. An account number in it is cut before anything else sees it, so that no
+# ledger, history, card or system ever has it.
+_WRITTEN = (AfterValidator(plain_text), AfterValidator(without_account_numbers))
+Line = Annotated[Name, AfterValidator(without_account_numbers)]
+Sentence = Annotated[str, Field(max_length=2_000, json_schema_extra=_PLAIN_TEXT), *_WRITTEN]
+# A sentence that says something.
+Fact = Annotated[
+    str, Field(min_length=1, max_length=2_000, json_schema_extra=_SAYS_SOMETHING), *_WRITTEN
 ]
 # What a customer wrote.
 Message = Annotated[
-    str,
-    Field(max_length=MAX_MESSAGE_CHARACTERS, json_schema_extra=_PLAIN_TEXT),
-    AfterValidator(plain_text),
+    str, Field(max_length=MAX_MESSAGE_CHARACTERS, json_schema_extra=_PLAIN_TEXT), *_WRITTEN
 ]
 Currency = Annotated[
     str,

@@ -1,9 +1,10 @@
 """What the front doors show of the ledger, as plain JSON types."""
 
-from datetime import date
 from typing import Any
 
-from refunds.ledger import Ledger, approvals, batches, effects, requests, waits
+from refunds.ledger import Ledger, approvals, batches, effects, nights, requests, waits
+from refunds.ledger.batches import Batch
+from refunds.ledger.nights import Kept
 
 _DECISION = ("person", "for_person", "decision", "reason", "channel", "verified")
 
@@ -38,24 +39,30 @@ def status(ledger: Ledger, refund_id: str) -> dict[str, Any]:
     }
 
 
-def night(ledger: Ledger, wanted: date | None) -> dict[str, Any] | None:
-    """What became of a night's batch (default: the last night's); None when it never ran."""
-    try:
-        found = (
-            batches.read(ledger, batches.night_id(wanted))
-            if wanted is not None
-            else batches.latest_night(ledger)
-        )
-    except LookupError:
-        return None
-    if found is None or found.night is None:
-        return None
+def night(ledger: Ledger, batch: Batch) -> dict[str, Any]:
+    """A night in short: when it was, how far it has come, and its last report's edition."""
+    found, kept = nights.progress(ledger, batch), nights.latest(ledger, batch.batch_id)
     return {
-        "batch_id": found.batch_id,
-        "night": found.night.isoformat(),
-        "submitted": batches.size(ledger, found.batch_id),
-        "started_at": found.opened_at.isoformat(),
-        "finished_at": found.finished_at.isoformat() if found.finished_at else None,
+        "night": batch.night.isoformat() if batch.night else None,
+        "batch_id": batch.batch_id,
+        "started_at": batch.opened_at.isoformat(),
+        "finished_at": batch.finished_at.isoformat() if batch.finished_at else None,
+        "refunds": found.all,
+        "left": found.left,
+        "percent": round(found.percent, 1),
+        "states": dict(found.states),
+        "shards": len(batches.shards(ledger, batch.batch_id)),
+        "report": kept.edition if kept else None,
+        "sent": kept.notice_state if kept else None,
+    }
+
+
+def report(kept: Kept) -> dict[str, Any]:
+    """A night's report as it was written, and what became of its notice."""
+    return {
+        **kept.facts,
+        "written_at": kept.written_at.isoformat(),
+        "notice": {"state": kept.notice_state, "detail": kept.notice_detail},
     }
 
 

@@ -16,6 +16,7 @@ from refunds.ledger import approvals, effects, people
 from refunds.ledger.approvals import Vote
 from refunds.ledger.effects import Effect
 from refunds.models import Answer, ApprovalRequest, Case, Decision, Level, Receipt
+from refunds.redaction import without_account_numbers
 from refunds.settings import settings
 from tasks import books, decisions, notifier, runs, steps
 from tasks.effect import Action, perform
@@ -33,9 +34,14 @@ from tasks.records import begin_wait
 )
 @steps.journaled
 async def send_card(case: Case, approval: ApprovalRequest, level: Level) -> Receipt:  # noqa: ARG001 - the case and its round are the key
-    """Tell the approvers of one level what they are asked, with a link to the place to answer.
+    """Tell the approvers of one level what they are asked, with a link to the place to answer."""
+    return await send(approval, level)
 
-    Those of them with a contact get a card of their own, whose link is signed for them.
+
+async def send(approval: ApprovalRequest, level: Level) -> Receipt:
+    """Send the card of a level; the caller holds the refund's fence.
+
+    Approvers with a contact get a card of their own, whose link is signed for them.
     """
     sent = await _send_to_all(approval, level)
     for person in recipients(people.listed(books.ledger()), approval, level):
@@ -112,17 +118,23 @@ async def _hand_in_answers(case: Case) -> Any:
     """Give every answer from the Prefect UI to the ledger; yields why one was refused.
 
     Prefect does not know who pressed the button: the name is self-declared and unverified.
+    One that was refused stays refused: it is not taken later, when nobody is looking.
     """
-    for answer in await runs.answers(f"approval-{case.round}-"):
+    refused = approvals.refused_answers(books.ledger(), case.refund_id)
+    for name, answer in await runs.answers(f"approval-{case.round}-"):
         choice, person = answer.get("decision"), str(answer.get("approver", ""))
         if choice not in ("approve", "reject") or not person.strip():
+            continue
+        if name in refused:
+            yield refused[name]
             continue
         vote = Vote(
             choice=choice,
             person=person.strip()[:128],
             channel="prefect-ui",
             verified=False,
-            reason=str(answer.get("reason", ""))[:2_000],
+            reason=without_account_numbers(str(answer.get("reason", "")))[:2_000],
+            answer=name,
         )
         try:
             await decisions.take(case.refund_id, vote)
@@ -146,7 +158,7 @@ def recipients(everybody: list[Person], approval: ApprovalRequest, level: Level)
     ]
 
 
-def card(approval: ApprovalRequest, level: Level) -> Action:
+def card(approval: ApprovalRequest, level: Level, attempt: str = "") -> Action:
     """The card for the approvers of one level: a function of the question as it was put."""
     return creation(
         approval.refund_id,
@@ -157,7 +169,7 @@ def card(approval: ApprovalRequest, level: Level) -> Action:
         words=wording.card(approval, level),
         address={"link": review_page(approval.refund_id)},
         id_field="message_id",
-        attempt=f"{approval.round}:{level}",
+        attempt=f"{approval.round}:{level}{attempt}",
     )
 
 

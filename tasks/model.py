@@ -6,6 +6,7 @@ and what it would have been believed on goes to a person.
 
 import asyncio
 import weakref
+from collections.abc import Mapping
 
 from prefect import task
 
@@ -54,6 +55,15 @@ async def opinion_of(case: Case, risk: RiskFeatures) -> Advice:
     if not is_wanted(case, risk, rules):
         return None
     return advice_of(await perform(question(case, risk, rules)))
+
+
+def opinions_given(rounds: Mapping[str, int]) -> dict[str, Opinion | NoOpinion]:
+    """What was answered already, by refund id, for each refund's round."""
+    keys = {
+        effects.key_of(refund_id, _STEP, number): refund_id for refund_id, number in rounds.items()
+    }
+    known = effects.among_keys(books.ledger(), keys)
+    return {keys[effect.key]: advice_of(effect) for effect in known if effect.state == "succeeded"}
 
 
 async def fresh_opinion(case: Case, risk: RiskFeatures, rules: Policy) -> Advice:

@@ -32,8 +32,8 @@ BATCH_DEPLOYMENT = "batch/batch"
 # lease, so that whatever a dead host had is taken over within a minute.
 _STARTING_SECONDS = 45
 
-# A queue is worked off by scheduled time; a woken run goes before all that were started within
-# this time.
+# A queue is worked off by scheduled time; a run that goes on with something goes before all that
+# were started within this time.
 _AHEAD = timedelta(days=1)
 
 # How many runs one question to Prefect is about: its page holds 200.
@@ -86,6 +86,8 @@ async def launch(
         run = await client.create_flow_run_from_deployment(
             deployment.id,
             parameters={"request": request.plain()},
+            # What was begun before goes on before what nobody has begun.
+            state=_first_in_line(ledger.clock()) if again else None,
             name=f"refund-{refund_id}",
             tags=["refund"],
             idempotency_key=idempotency_key(refund_id, number),
@@ -133,6 +135,7 @@ async def launch_batch(batch_id: str) -> str:
         run = await client.create_flow_run_from_deployment(
             deployment.id,
             parameters={"batch_id": batch_id},
+            state=_first_in_line(ledger.clock()) if batch.run_number else None,
             name=batch_id,
             tags=["batch"],
             idempotency_key=idempotency_key(batch_id, number),
@@ -208,15 +211,16 @@ async def _rouse(client: PrefectClient, run: FlowRun, state: State[Any]) -> bool
     if run.deployment_id is None:
         await client.set_flow_run_state(run.id, Running(), force=True)
     elif state.type is StateType.PAUSED:
-        await client.set_flow_run_state(run.id, _resuming(books.ledger().clock()))
+        resuming = _first_in_line(books.ledger().clock(), "Resuming")
+        await client.set_flow_run_state(run.id, resuming)
     else:
         return False
     return True
 
 
-def _resuming(now: datetime) -> State[Any]:
-    """To the head of the queue: somebody is waiting for what was decided."""
-    return Scheduled(name="Resuming", scheduled_time=now - _AHEAD)
+def _first_in_line(now: datetime, name: str = "Scheduled") -> State[Any]:
+    """Before all that was not begun yet: money may be on its way, or a person waits."""
+    return Scheduled(name=name, scheduled_time=now - _AHEAD)
 
 
 async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -258,8 +262,11 @@ async def label(name: str, tags: Iterable[str]) -> None:
         await _update(client, name, [*tags])
 
 
-async def answers(prefix: str) -> list[dict[str, Any]]:
-    """What was typed into this run's Resume form, oldest first, for waits of this prefix."""
+async def answers(prefix: str) -> list[tuple[str, dict[str, Any]]]:
+    """What was typed into this run's Resume form, oldest first, for waits of this prefix.
+
+    Each with a name of its own: it is read again whenever the run is woken.
+    """
     run_id = flow_run.id
     if not run_id:
         return []
@@ -274,7 +281,11 @@ async def answers(prefix: str) -> list[dict[str, Any]]:
             )
     given = [entry for entry in found if entry.key.endswith("-response")]
     given.sort(key=lambda entry: entry.created or entry.key)
-    return [entry.decoded_value for entry in given if isinstance(entry.decoded_value, dict)]
+    return [
+        (f"{run_id}/{entry.key}", entry.decoded_value)
+        for entry in given
+        if isinstance(entry.decoded_value, dict)
+    ]
 
 
 async def _update(client: PrefectClient, name: str, tags: list[str]) -> None:

@@ -8,8 +8,9 @@ from prefect.logging import get_run_logger
 
 from refunds.errors import StepFailed
 from refunds.ledger import batches, effects, leases, requests, waits
+from refunds.ledger.access import rates, sessions
 from refunds.models import State
-from tasks import books, payments, runs
+from tasks import books, further_cards, payments, reports, runs
 
 # A refund that began to wait within this time is checked for a run that died lying down.
 _FRESH_WAIT = timedelta(hours=1)
@@ -104,6 +105,24 @@ async def relaunch_batches() -> int:
         else:
             await runs.launch_batch(batch.batch_id)
     return len(lost)
+
+
+@task(name="send_reports", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=300)
+async def send_reports() -> int:
+    """Send every night's report that has not gone out yet; returns how many went."""
+    return await reports.send_due()
+
+
+@task(name="send_unsent_cards", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
+async def send_unsent_cards() -> int:
+    """Send the cards whose sender died on the way; returns how many are out now."""
+    return await further_cards.send_unsent()
+
+
+@task(name="forget_visits", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
+async def forget_visits() -> int:
+    """Drop what the service's doors need no more: full buckets and dead sessions; how many."""
+    return rates.forget_full(books.ledger()) + sessions.forget_dead(books.ledger())
 
 
 def _give_up(refund_id: str) -> None:

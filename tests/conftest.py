@@ -75,6 +75,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("left out on this machine")
         for why, tests in sorted(left_out.items()):
             terminalreporter.write_line(f"{tests} test{'s' * (tests > 1)}: {why}")
+    _tell_of_chaos(terminalreporter)
+
+
+def _tell_of_chaos(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was killed and what came of it, from the tests of whichever process."""
+    from tests.chaos.chaos_matrix import Column, table
+
+    ended = [
+        report for how in ("passed", "failed") for report in terminalreporter.stats.get(how, [])
+    ]
+    columns = [
+        Column(**value)
+        for report in ended
+        for name, value in report.user_properties
+        if name == "chaos"
+    ]
+    if columns:
+        terminalreporter.section("killed from outside")
+        terminalreporter.write_line(table(columns))
+        seeds = " ".join(dict.fromkeys(str(column.seed) for column in columns))
+        terminalreporter.write_line(f"seeds: {seeds}; CHAOS_SEEDS='…' replays the last two")
 
 
 @pytest.fixture(autouse=True)

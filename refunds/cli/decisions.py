@@ -1,18 +1,13 @@
-"""`refunds decide`, `resume`, `abandon` and `nightly`: what a person sets in motion."""
+"""`refunds decide`, `resume` and `abandon`: what a person sets in motion."""
 
 import asyncio
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from refunds.cli import arguments, environment, looking, output
-from refunds.cli.failures import FAILED
 from refunds.errors import BadInput
-
-# The name of the state in which Prefect leaves a run that did its work.
-_DONE = "Completed"
 
 
 class Choice(StrEnum):
@@ -60,19 +55,33 @@ def decide(  # noqa: PLR0917 - typer makes an option of each
                 amount_minor=amount,
             )
 
-    looking.show_status(asyncio.run(run()), as_json=as_json)
+    _show(asyncio.run(run()), "the decision", as_json=as_json)
 
 
-def resume(
-    refund_id: arguments.Id,
+def resume(  # noqa: PLR0917 - typer makes an option of each
+    refund_id: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="S", help="Many: all in this state that are not over.")
+    ] = None,
+    needs: Annotated[
+        str, typer.Option(metavar="TEXT", help="Many: the stuck whose need says this.")
+    ] = "",
     person: Annotated[str, typer.Option("--as", metavar="PERSON", help="Who resumes it.")] = "",
     reason: Annotated[str, typer.Option(metavar="TEXT", help="What was mended.")] = "",
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Many: do it; without it you see which they are.")
+    ] = False,
     as_json: output.AsJson = False,
 ) -> None:
-    """Put a refund that is stuck back on its feet."""
-    known_id = arguments.refund_id(refund_id)
+    """Put a refund that is stuck back on its feet, or many of them after a look."""
+    if (refund_id is None) == (state is None and not needs):
+        raise BadInput("name one refund, or choose many with --state or --needs")
     name = arguments.person(person) if person else ""
     why = arguments.sentence(reason)
+    if refund_id is None:
+        _resume_many(state, needs, name, why, apply=apply, as_json=as_json)
+        return
+    known_id = arguments.refund_id(refund_id)
     environment.prepare()
     from refunds.api import AsyncRefunds
 
@@ -80,7 +89,40 @@ def resume(
         async with AsyncRefunds() as refunds:
             return await refunds.resume(known_id, person=name, reason=why)
 
-    looking.show_status(asyncio.run(run()), as_json=as_json)
+    _show(asyncio.run(run()), "this", as_json=as_json)
+
+
+def _resume_many(
+    state: str | None, needs: str, person: str, reason: str, *, apply: bool, as_json: bool
+) -> None:
+    if apply and not person:
+        raise BadInput("--as: many are resumed by somebody")
+    environment.prepare()
+    from refunds.api import AsyncRefunds
+    from refunds.models import State
+
+    async def run() -> list[dict[str, Any]]:
+        async with AsyncRefunds() as refunds:
+            return await refunds.resume_all(
+                state=state or State.NEEDS_ATTENTION,
+                needs=needs,
+                person=person or "nobody",
+                reason=reason,
+                apply=apply,
+            )
+
+    found = asyncio.run(run())
+    if as_json:
+        output.write_json(found)
+        return
+    columns = ("refund_id", "state", "attention", "goes_on")
+    output.write_table(
+        ("refund", "state", "needed", "goes on"),
+        ([row[name] for name in columns] for row in found),
+        "no refund is meant",
+    )
+    if found and not apply:
+        print("Nothing was done; --apply does it.")
 
 
 def abandon(
@@ -99,36 +141,13 @@ def abandon(
         async with AsyncRefunds() as refunds:
             return await refunds.abandon(known_id, person=name, reason=why)
 
-    looking.show_status(asyncio.run(run()), as_json=as_json)
+    _show(asyncio.run(run()), "this", as_json=as_json)
 
 
-def nightly(
-    night: Annotated[
-        str | None, typer.Option("--date", metavar="D", help="The night, as YYYY-MM-DD.")
-    ] = None,
-    as_json: output.AsJson = False,
-) -> None:
-    """Run tonight's batch now."""
-    wanted = _date(night)
-    environment.prepare()
-    from refunds.api import AsyncRefunds
-
-    async def run() -> dict[str, Any]:
-        async with AsyncRefunds() as refunds:
-            return await refunds.nightly(wanted)
-
-    found = asyncio.run(run())
-    if as_json:
-        output.write_json([found])
-    else:
-        output.write_table(("", ""), found.items(), "nothing is due")
-    if found["run_state"] != _DONE:
-        output.note(f"refunds: the batch ended {found['run_state']}; see its run in the Prefect UI")
-        raise typer.Exit(FAILED)
-
-
-def _date(given: str | None) -> date | None:
-    try:
-        return None if given is None else date.fromisoformat(given)
-    except ValueError as error:
-        raise BadInput(f"--date: {given!r} is not a date such as 2026-11-23") from error
+def _show(status: dict[str, Any], what: str, *, as_json: bool) -> None:
+    looking.show_status(status, as_json=as_json)
+    if status["goes_on"] == "later":
+        output.note(
+            f"refunds: {what} is kept. Prefect is away; the refund goes on by itself once it is "
+            "back"
+        )

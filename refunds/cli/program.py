@@ -12,6 +12,7 @@ from refunds.cli import (
     decisions,
     keys,
     looking,
+    nights,
     people,
     requests,
     stack,
@@ -59,7 +60,9 @@ program.command("resume")(decisions.resume)
 program.command("reset")(steering.reset)
 program.command("update")(steering.update)
 program.command("abandon")(decisions.abandon)
-program.command("nightly")(decisions.nightly)
+program.command("nightly")(nights.nightly)
+program.command("nights")(nights.nights)
+program.command("report")(nights.report)
 program.command("export")(travel.export)
 program.command("verify")(checks.verify)
 program.command("doctor")(checks.doctor)

@@ -111,7 +111,8 @@ def update(  # noqa: PLR0917 - typer makes an option of each
         return
     rows = [*found["changes"].items(), ("question", found["question"])]
     if ask is not None:
-        rows.append(("card", "sent" if found["card_sent"] else "not sent: notices are away"))
+        sent = "sent" if found["card_sent"] else "not sent yet: the sweep sends it"
+        rows.append(("card", sent))
     output.write_table(("", ""), rows, "")
 
 

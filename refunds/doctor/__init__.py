@@ -33,6 +33,7 @@ _CHECKS = (
     _Check("blocks", prefect_api.blocks, "Prefect API"),
     _Check("work pool", prefect_api.work_pool, "Prefect API"),
     _Check("deployments", prefect_api.deployments, "Prefect API"),
+    _Check("card blocks", prefect_api.card_blocks, "Prefect API"),
     _Check("gateway", systems.gateway),
     _Check("clock", systems.clock, "gateway"),
     _Check("webhook secret", systems.webhook_secret),

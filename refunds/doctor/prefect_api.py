@@ -9,6 +9,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from refunds.doctor.findings import Unwell
 from refunds.names import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, WORK_POOL
 from refunds.settings import settings
+from tasks import books, notifier
 
 _BLOCKS = (
     f"sqlalchemy-connector/{LEDGER_BLOCK}",
@@ -63,6 +64,22 @@ async def blocks() -> str:
     if missing:
         raise Unwell(f"missing: {', '.join(missing)}", _SET_UP)
     return ", ".join(_BLOCKS)
+
+
+async def card_blocks() -> str:
+    """Every notification block that the policy sends cards through."""
+    named = {level.name: level.block for level in books.policy().approval.levels if level.block}
+    absent = [
+        f"{block} (level {level})"
+        for level, block in named.items()
+        if await notifier.load(block) is None
+    ]
+    if absent:
+        raise Unwell(
+            f"no notification block {', '.join(absent)}; its cards go to the inbox instead",
+            "make it in the Prefect UI under Blocks, or name another in the policy's levels",
+        )
+    return ", ".join(dict.fromkeys(named.values())) or "none: cards go to the inbox"
 
 
 async def work_pool() -> str:

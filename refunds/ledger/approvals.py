@@ -29,12 +29,15 @@ __all__ = [
     "expire",
     "open_approval",
     "refuse",
+    "refused_answers",
     "same_person",
     "standing",
     "supersede",
     "waiting_for",
     "withdraw",
 ]
+
+_REFUSED = "decision.refused"
 
 
 def open_approval(ledger: Ledger, request: ApprovalRequest, requested_by: str, fence: int) -> None:
@@ -127,6 +130,15 @@ def refuse(ledger: Ledger, refund_id: str, vote: Vote, why: str) -> None:
         _note_refusal(page, questions.read(page.connection, refund_id), vote, why)
 
 
+def refused_answers(ledger: Ledger, refund_id: str) -> dict[str, str]:
+    """Why each answer of a form that was refused before was, by the answer's name."""
+    row = schema.history.c
+    query = sa.select(row.data).where(row.refund_id == refund_id, row.event == _REFUSED)
+    with ledger.reading() as connection:
+        found = connection.execute(query).scalars()
+        return {data["answer"]: data["why"] for data in found if "answer" in data}
+
+
 def expire(ledger: Ledger, refund_id: str) -> bool:
     """Close an open approval whose deadline has passed; False when it was decided or not due."""
     with ledger.page(refund_id) as page:
@@ -159,7 +171,7 @@ def _spend(page: Page, vote: Vote) -> None:
 
 def _note_refusal(page: Page, current: Standing | None, vote: Vote, why: str) -> None:
     page.append(
-        "decision.refused",
+        _REFUSED,
         {
             "person": vote.person,
             "choice": vote.choice,
@@ -170,6 +182,7 @@ def _note_refusal(page: Page, current: Standing | None, vote: Vote, why: str) ->
             "digest": vote.digest,
             "asked": None if current is None else current.digest,
             "policy_version": None if current is None else current.policy_version,
+            **({"answer": vote.answer} if vote.answer else {}),
         },
     )
 

@@ -4,7 +4,7 @@ A batch is a file of requests, a night, or a shard of either: a range of its key
 the lane "batch" while a batch carries it; with a run of its own it leaves the lane.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -22,13 +22,17 @@ RENEW_SECONDS = LEASE_SECONDS / 3
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch as its row has it. Keys go from `cursor` (exclusive) to `last_key` (inclusive)."""
+    """One batch as its row has it.
+
+    Its keys go from `first_key` (exclusive) to `last_key` (inclusive); `cursor` is how far it got.
+    """
 
     batch_id: str
     kind: str
     night: date | None
     parent_id: str | None
     cursor: str
+    first_key: str
     last_key: str | None
     run_number: int
     run_id: str | None
@@ -38,7 +42,7 @@ class Batch:
     finished_at: datetime | None
     lease_holder: str | None
     lease_expires_at: datetime | None
-    report: dict[str, Any] | None
+    edition: int
 
     @property
     def members_of(self) -> str:
@@ -64,49 +68,60 @@ def insert_file(connection: sa.Connection, batch_id: str, now: datetime) -> None
 def open_night(ledger: Ledger, night: date, hours: int) -> Batch:
     """Open a night, or open it again for what came in since; it takes what was left to the night.
 
-    What is not begun `hours` from now is left to the next night.
+    What is not begun `hours` from now is left to the next night. What comes in once the night has
+    been reported is worth a further report.
     """
     batch_id, now = night_id(night), ledger.clock()
     row = schema.refunds.c
     with ledger.writing() as connection:
-        known = _row(connection, batch_id)
+        known = _row(connection, batch_id, lock=True)
         stop_at = now + timedelta(hours=hours)
         if known is None:
             _insert(connection, now, batch_id=batch_id, kind="night", night=night, stop_at=stop_at)
-        elif known.finished_at is not None:
-            reopened = {"finished_at": None, "cursor": "", "stop_at": stop_at, "deaths": 0}
-            _update(connection, batch_id, now, **reopened)
-        connection.execute(
+        taken = connection.execute(
             schema.refunds.update()
             .where(row.lane == "nightly", row.outcome.is_(None))
             .values(lane="batch", batch_id=batch_id)
-        )
+        ).rowcount
+        if known is not None and known.finished_at is not None and taken:
+            reopened = {"finished_at": None, "cursor": known.first_key, "deaths": 0}
+            edition = known.edition + 1
+            _update(connection, batch_id, now, **reopened, stop_at=stop_at, edition=edition)
     return read(ledger, batch_id)
 
 
 def split(ledger: Ledger, batch: Batch, size: int) -> list[Batch]:
-    """The batch's shards of at most `size` refunds each, by key range; none where it is small.
+    """The shards that are to be carried before the batch itself goes on, by key range.
 
-    Splitting it again gives the same shards.
+    Each has at most `size` refunds; there are none where the batch is small. As long as one of
+    them is not finished, splitting again gives the same ones.
     """
     now = ledger.clock()
     with ledger.writing() as connection:
-        if not _shard_rows(connection, batch.batch_id):
-            keys = list(connection.execute(_ready(batch)).scalars())
-            starts = range(0, len(keys), size) if len(keys) > size else ()
-            for number, start in enumerate(starts, start=1):
-                _insert(
-                    connection,
-                    now,
-                    batch_id=f"{batch.batch_id}.{number}",
-                    kind="shard",
-                    night=batch.night,
-                    parent_id=batch.batch_id,
-                    cursor=keys[start - 1] if start else batch.cursor,
-                    last_key=keys[min(start + size, len(keys)) - 1],
-                    stop_at=batch.stop_at,
-                )
-        return _shard_rows(connection, batch.batch_id)
+        _row(connection, batch.batch_id, lock=True)
+        known = _shard_rows(connection, batch.batch_id)
+        open_ = [shard for shard in known if shard.finished_at is None]
+        if open_ or batch.parent_id is not None:
+            return open_
+        keys = list(connection.execute(_ready(batch)).scalars())
+        if len(keys) <= size:
+            return []
+        for number, start in enumerate(range(0, len(keys), size), start=1):
+            first_key = keys[start - 1] if start else batch.cursor
+            _insert(
+                connection,
+                now,
+                batch_id=f"{batch.batch_id}.{len(known) + number}",
+                kind="shard",
+                night=batch.night,
+                parent_id=batch.batch_id,
+                cursor=first_key,
+                first_key=first_key,
+                last_key=keys[min(start + size, len(keys)) - 1],
+                stop_at=batch.stop_at,
+            )
+        found = _shard_rows(connection, batch.batch_id)
+        return [shard for shard in found if shard.finished_at is None]
 
 
 def shards(ledger: Ledger, batch_id: str) -> list[Batch]:
@@ -124,34 +139,23 @@ def read(ledger: Ledger, batch_id: str) -> Batch:
     return found
 
 
-def size(ledger: Ledger, batch_id: str) -> int:
-    """How many refunds the batch has taken in."""
-    query = (
-        sa.select(sa.func.count())
-        .select_from(schema.refunds)
-        .where(schema.refunds.c.batch_id == batch_id)
-    )
-    with ledger.reading() as connection:
-        return int(connection.execute(query).scalar_one())
-
-
-def latest_night(ledger: Ledger) -> Batch | None:
-    """The last night's batch."""
+def nights(ledger: Ledger, limit: int) -> list[Batch]:
+    """The nights' batches, the last night first."""
     query = (
         sa.select(schema.batches)
         .where(schema.batches.c.kind == "night")
         .order_by(schema.batches.c.night.desc())
-        .limit(1)
+        .limit(limit)
     )
     with ledger.reading() as connection:
-        found = connection.execute(query).mappings().first()
-    return _batch(found) if found else None
+        return [_batch(row) for row in connection.execute(query).mappings()]
 
 
 def take(ledger: Ledger, batch_id: str, run_id: str) -> Batch | None:
     """Take the batch's lease for a run; None while another process that may live has it.
 
-    A batch that was finished begins again at its first key: something of it came back.
+    So it is while the batch's shards are under way. A batch that was finished begins again at its
+    first key: something of it came back.
     """
     holder = leases.holder_of_this_process(run_id)
     with ledger.writing() as connection:
@@ -159,9 +163,11 @@ def take(ledger: Ledger, batch_id: str, run_id: str) -> Batch | None:
         now = ledger.clock()
         if found is None or _is_held(found, holder, now):
             return None
+        if any(part.finished_at is None for part in _shard_rows(connection, batch_id)):
+            return None
         changes: dict[str, Any] = {"run_id": run_id, "lease_holder": holder}
         if found.finished_at is not None:
-            changes |= {"finished_at": None, "cursor": "", "deaths": 0}
+            changes |= {"finished_at": None, "cursor": found.first_key, "deaths": 0}
         _update(connection, batch_id, now, **changes, lease_expires_at=_until(now))
     return read(ledger, batch_id)
 
@@ -220,8 +226,7 @@ def assign(ledger: Ledger, batch_id: str, run_id: str, run_number: int) -> None:
         )
         connection.execute(
             schema.refunds.update()
-            .where(row.batch_id == found.members_of, row.lane == "batch", row.outcome.is_(None))
-            .where(*_in_range(found))
+            .where(*members(found), row.lane == "batch", row.outcome.is_(None))
             .values(run_id=run_id)
         )
 
@@ -233,8 +238,7 @@ def leave_to_next_night(ledger: Ledger, batch: Batch) -> int:
         return int(
             connection.execute(
                 schema.refunds.update()
-                .where(row.batch_id == batch.members_of, row.lane == "batch")
-                .where(row.state == State.RECEIVED)
+                .where(*members(batch), row.lane == "batch", row.state == State.RECEIVED)
                 .values(lane="nightly", run_id=None)
             ).rowcount
         )
@@ -246,20 +250,30 @@ def dissolve(ledger: Ledger, batch: Batch) -> None:
     with ledger.writing() as connection:
         connection.execute(
             schema.refunds.update()
-            .where(row.batch_id == batch.members_of, row.lane == "batch", row.outcome.is_(None))
-            .where(*_in_range(batch))
+            .where(*members(batch), row.lane == "batch", row.outcome.is_(None))
             .values(lane="now", run_id=None)
         )
         _update(connection, batch.batch_id, now, finished_at=now, **_no_lease())
 
 
-def finish(ledger: Ledger, batch: Batch, report: Mapping[str, Any] | None) -> None:
-    """Close the batch and keep its report, the first time; the lease is given back."""
+def finish(ledger: Ledger, batch: Batch) -> str | None:
+    """Close the batch and give its lease back; with a last shard, returns the batch it is part of.
+
+    That one is closed by whoever takes it next. A stale runner closes nothing.
+    """
     with ledger.writing() as connection:
+        if batch.parent_id is not None:
+            # Of two shards that end at the same time one is the last.
+            _row(connection, batch.parent_id, lock=True)
         found = _row(connection, batch.batch_id, lock=True)
-        kept = found.report if found and found.report else report
+        if found is None or found.lease_holder != batch.lease_holder:
+            return None
         now = ledger.clock()
-        _update(connection, batch.batch_id, now, finished_at=now, report=kept, **_no_lease())
+        _update(connection, batch.batch_id, now, finished_at=now, **_no_lease())
+        if batch.parent_id is None:
+            return None
+        siblings = _shard_rows(connection, batch.parent_id)
+        return batch.parent_id if all(each.finished_at for each in siblings) else None
 
 
 def release(ledger: Ledger, batch: Batch) -> None:
@@ -274,16 +288,22 @@ def release(ledger: Ledger, batch: Batch) -> None:
 
 
 def to_launch(ledger: Ledger) -> list[Batch]:
-    """Batches that some run should be carrying on and none is: not finished, or called back."""
-    batch, refund = schema.batches.c, schema.refunds.c
+    """Batches that some run should be carrying on and none is: not finished, or called back.
+
+    A batch whose shards are under way is not among them.
+    """
+    batch, refund, shard = schema.batches.c, schema.refunds.c, schema.batches.alias()
+    shared_out = sa.exists().where(
+        shard.c.parent_id == batch.batch_id, shard.c.finished_at.is_(None)
+    )
     called_back = (
         sa.exists()
         .where(refund.batch_id == batch.batch_id, refund.lane == "batch", refund.outcome.is_(None))
-        .where(~_waits(refund), refund.given_up.is_(None))
+        .where(~is_waiting(), refund.given_up.is_(None))
     )
     query = (
         sa.select(schema.batches)
-        .where(sa.or_(batch.finished_at.is_(None), called_back))
+        .where(sa.or_(batch.finished_at.is_(None), called_back), ~shared_out)
         .order_by(batch.batch_id)
     )
     with ledger.reading() as connection:
@@ -296,23 +316,28 @@ def _ready(batch: Batch) -> Any:
     row = schema.refunds.c
     return (
         sa.select(row.refund_id)
-        .where(row.batch_id == batch.members_of, row.lane == "batch", row.outcome.is_(None))
+        .where(*members(batch), row.lane == "batch", row.outcome.is_(None))
         # What a person gave up is undone by a run of its own.
         .where(row.refund_id > batch.cursor, row.given_up.is_(None))
-        .where(*_in_range(batch), ~_waits(row))
+        .where(~is_waiting())
         .order_by(row.refund_id)
     )
 
 
-def _in_range(batch: Batch) -> list[Any]:
+def members(batch: Batch) -> list[sa.ColumnElement[bool]]:
+    """The refunds that the batch, or the shard, has taken in: what a query is narrowed by."""
     row = schema.refunds.c
-    return [] if batch.last_key is None else [row.refund_id <= batch.last_key]
+    mine = [row.batch_id == batch.members_of, row.refund_id > batch.first_key]
+    return mine if batch.last_key is None else [*mine, row.refund_id <= batch.last_key]
 
 
-def _waits(refund: Any) -> Any:
+def is_waiting() -> sa.Exists:
+    """Whether a refund of the query waits for somebody or something."""
     wait = schema.waits.c
     return sa.exists().where(
-        wait.refund_id == refund.refund_id, wait.ended_at.is_(None), wait.passed_at.is_(None)
+        wait.refund_id == schema.refunds.c.refund_id,
+        wait.ended_at.is_(None),
+        wait.passed_at.is_(None),
     )
 
 

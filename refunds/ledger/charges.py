@@ -1,8 +1,8 @@
 """Money on a charge: reserved before it is paid, booked when it is known to be paid."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,7 +77,7 @@ def open_charges(ledger: Ledger, seen: Sequence[Seen]) -> dict[str, int]:
         connection.execute(
             insert_if_absent(connection, schema.charges),
             # In one order for everybody, so that two who see the same charges never wait in a ring.
-            [{**asdict(new[charge_id]), "reserved_minor": 0} for charge_id in sorted(new)],
+            [{**vars(new[charge_id]), "reserved_minor": 0} for charge_id in sorted(new)],
         )
         return left(connection)
 
@@ -110,21 +110,24 @@ def disputed_among(ledger: Ledger, charge_ids: Iterable[str]) -> frozenset[str]:
         return frozenset(connection.execute(query).scalars())
 
 
-def note_dispute(ledger: Ledger, charge_id: str, *, is_disputed: bool) -> None:
-    """Keep the gateway's word on whether a charge is disputed."""
+def note_disputes(ledger: Ledger, words: Mapping[str, bool]) -> None:
+    """Keep the gateway's word on whether these charges are disputed, by charge id."""
     row = schema.charges.c
     with ledger.reading() as connection:
         known = connection.execute(
-            sa.select(row.is_disputed).where(row.charge_id == charge_id)
-        ).scalar()
-    if known is None or known == is_disputed:
+            sa.select(row.charge_id, row.is_disputed).where(among(connection, row.charge_id, words))
+        ).all()
+    changed = [charge_id for charge_id, was_disputed in known if was_disputed != words[charge_id]]
+    if not changed:
         return
     with ledger.writing() as connection:
-        connection.execute(
-            schema.charges.update()
-            .where(row.charge_id == charge_id)
-            .values(is_disputed=is_disputed)
-        )
+        # In one order for everybody, so that two who write of the same never wait in a ring.
+        for charge_id in sorted(changed):
+            connection.execute(
+                schema.charges.update()
+                .where(row.charge_id == charge_id)
+                .values(is_disputed=words[charge_id])
+            )
 
 
 def holds_money(ledger: Ledger, refund_id: str) -> bool:

@@ -5,6 +5,7 @@ An effect is `intended` while nobody knows, `unknown` after a call whose ending 
 attempt can end otherwise, and finally `succeeded` or `refused`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from refunds.digests import digest
 from refunds.errors import KeyReused, LedgerRefusal
 from refunds.ledger import charges, schema, waits
 from refunds.ledger.book import Ledger, Page
+from refunds.ledger.pages import among
 from refunds.models import State
 
 FINAL = ("succeeded", "refused")
@@ -142,6 +144,11 @@ def intend_on(
     return effect_of(known)
 
 
+def intend_beside(page: Page, intent: Intent) -> Effect:
+    """As `intend`, in somebody else's transaction: it may be sent while nobody runs the refund."""
+    return intend_on(page, intent, _row(page.connection, intent.key), None)
+
+
 def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
     """Commit that the same request is about to be sent once more; returns the effect as it is then.
 
@@ -187,6 +194,23 @@ def unsettled(ledger: Ledger, step: str = PAYMENT_STEP) -> list[dict[str, Any]]:
     )
     with ledger.reading() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def among_keys(ledger: Ledger, keys: Collection[str]) -> list[Effect]:
+    """The effects under these keys, those that there are."""
+    with ledger.reading() as connection:
+        query = sa.select(schema.effects).where(among(connection, schema.effects.c.key, keys))
+        return [effect_of(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def sent_to_be_paid(ledger: Ledger, refund_ids: Collection[str]) -> set[str]:
+    """Those of these refunds whose payment was sent, whatever came of it."""
+    row = schema.effects.c
+    with ledger.reading() as connection:
+        query = sa.select(row.refund_id).where(
+            among(connection, row.refund_id, refund_ids), row.step == PAYMENT_STEP
+        )
+        return set(connection.execute(query).scalars())
 
 
 def record(

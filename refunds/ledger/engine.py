@@ -1,11 +1,13 @@
 """Engines: made from a prefect-sqlalchemy connector, with SQLite taught to be a ledger."""
 
+import json
 import sqlite3
 import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,6 +22,12 @@ _SQLITE_BUSY_MILLISECONDS = 30_000
 # How long PostgreSQL lets one statement wait for a lock before it fails and the step is retried,
 # in milliseconds: a killed holder's lock must not hold the others for ever.
 _POSTGRESQL_LOCK_MILLISECONDS = 30_000
+
+_PLAIN_JSON = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
 
 _engines: dict[str, sa.Engine] = {}
 _lock = threading.Lock()
@@ -81,9 +89,18 @@ def dispose_engines() -> None:
 
 
 def _arguments(url: URL) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"json_serializer": _json}
     if url.get_backend_name() == "sqlite":
-        return {}
-    return {"pool_pre_ping": True}
+        return arguments
+    return {**arguments, "pool_pre_ping": True}
+
+
+def _json(value: Any) -> str:
+    """What `json` writes, in a fifth of its time; it writes itself what is not JSON's plainest."""
+    try:
+        return orjson.dumps(value, option=_PLAIN_JSON).decode()
+    except TypeError:
+        return json.dumps(value)
 
 
 def _read_only(url: URL) -> dict[str, Any]:

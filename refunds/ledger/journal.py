@@ -21,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic_core import to_jsonable_python
 
-from refunds.digests import canonical, digest
+from refunds.digests import canonical, digest, digest_of
 from refunds.ledger import schema
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.pages import among
@@ -113,13 +113,10 @@ class Told:
         if id(value) in self._said:
             return self._said[id(value)][1]
         told = plain(value)
-        shown = _shortened(told, self._known)
-        is_long = shown is not told or (
-            isinstance(told, dict | list) and digest(told) in self._known
-        )
+        name = _name(told)
         # The value is kept too: as long as it is, nothing else has its identity.
-        self._said[id(value)] = (value, {SAME_AS: digest(told)} if is_long else told)
-        return shown
+        self._said[id(value)] = (value, told if name is None else {SAME_AS: name})
+        return _told(told, name, self._known)
 
 
 def outputs(ledger: Ledger, refund_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -166,13 +163,25 @@ def _called(call: Call, known: set[str]) -> dict[str, Any]:
 
 def _shortened(value: Any, known: set[str]) -> Any:
     """The value, or a reference where the history holds it already."""
-    if not isinstance(value, dict | list) or len(canonical(value)) < _SHORT_CHARACTERS:
+    return _told(value, _name(value), known)
+
+
+def _told(value: Any, name: str | None, known: set[str]) -> Any:
+    """The value, or its name where that is known; it is from here on."""
+    if name is None:
         return value
-    name = digest(value)
     if name in known:
         return {SAME_AS: name}
     known.add(name)
     return value
+
+
+def _name(value: Any) -> str | None:
+    """What a value that is worth a reference is referred to by: its digest."""
+    if not isinstance(value, dict | list):
+        return None
+    text = canonical(value)
+    return None if len(text) < _SHORT_CHARACTERS else digest_of(text)
 
 
 def _held(event: str, data: dict[str, Any]) -> Iterator[Any]:

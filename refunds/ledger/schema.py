@@ -283,6 +283,8 @@ batches = sa.Table(
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("night", sa.Date),
     sa.Column("parent_id", sa.String(64), index=True),
+    # The keys after this one, up to the last: all of them, but for a shard.
+    sa.Column("first_key", sa.String(64), nullable=False, default="", server_default=""),
     sa.Column("last_key", sa.String(64)),
     # How far the batch has got, in key order.
     sa.Column("cursor", sa.String(64), nullable=False, default=""),
@@ -297,7 +299,27 @@ batches = sa.Table(
     sa.Column("stop_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime, index=True),
-    sa.Column("report", sa.JSON),
+    # Which report its end is worth: a night that takes in more later has a further one.
+    sa.Column("edition", sa.Integer, nullable=False, default=1, server_default="1"),
+)
+
+# A night's report as it was when the night ended; it does not change afterwards.
+reports = sa.Table(
+    "reports",
+    metadata,
+    sa.Column("batch_id", sa.ForeignKey("batches.batch_id"), primary_key=True),
+    sa.Column("edition", sa.Integer, primary_key=True),
+    sa.Column("facts", sa.JSON, nullable=False),
+    # One line a refund, as compressed CSV.
+    sa.Column("sheet", sa.LargeBinary, nullable=False),
+    sa.Column("written_at", UtcDateTime, nullable=False),
+    # Its notice is an effect: due, intended, unknown, succeeded, refused.
+    sa.Column("notice_state", sa.String(16), nullable=False, index=True),
+    sa.Column("notice_sends", sa.Integer, nullable=False, default=0),
+    # Until then somebody is sending it.
+    sa.Column("notice_claimed_until", UtcDateTime),
+    sa.Column("notice_detail", sa.Text),
+    sa.Column("notice_response", sa.JSON),
 )
 
 results = sa.Table(

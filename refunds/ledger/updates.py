@@ -1,5 +1,6 @@
 """Changing what a waiting refund's question says, without starting anything over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from refunds.errors import BadInput, Conflict, NothingToDecide
-from refunds.ledger import approvals, questions, schema
+from refunds.ledger import approvals, effects, questions, schema
 from refunds.ledger.book import Ledger, Page
-from refunds.ledger.effects import PAYMENT_STEP
+from refunds.ledger.effects import PAYMENT_STEP, Intent
 from refunds.ledger.questions import OPEN, Standing
+
+# The card for those who are asked now, as an effect of the refund on this page.
+Card = Callable[[Standing, Page], Intent]
 
 UPDATED, EVIDENCE = "refund.updated", "evidence.added"
 
@@ -42,9 +46,17 @@ class Update:
 
 
 def update(
-    ledger: Ledger, refund_id: str, change: Update, *, person: str, reason: str
+    ledger: Ledger,
+    refund_id: str,
+    change: Update,
+    *,
+    person: str,
+    reason: str,
+    card: Card | None = None,
 ) -> Standing | None:
     """Check the whole change, then make it; returns the question as it stands now.
+
+    With a new audience the intent to send them a `card` is committed with the change.
 
     Raises UnknownRefund, BadInput for a value that cannot be, NothingToDecide when the change
     needs an open question and none is, Conflict when new evidence comes too late.
@@ -66,7 +78,10 @@ def update(
         if change.evidence:
             _add_evidence(page, current, change, person)
         page.append(UPDATED, {"person": person, "reason": reason, "changes": change.plain()})
-        return questions.read(page.connection, refund_id)
+        after = questions.read(page.connection, refund_id)
+        if card is not None and change.audience is not None and after and after.levels:
+            effects.intend_beside(page, card(after, page))
+        return after
 
 
 def evidence_of(ledger: Ledger, refund_id: str) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ class Vote:
     `verified` says whether the door knows the person's identity; `digest`, when given, is what
     the person saw, and `link` what led there. `on_behalf_of` names who is away and whom the
     person acts for. `amount_minor` is a smaller amount to pay in place of what is asked: it is
-    proposed by this vote, and approved by none (refunds/ledger/proposals.py).
+    proposed by this vote, and approved by none (refunds/ledger/proposals.py). `answer` names what
+    was typed into a form that may be read again.
     """
 
     choice: Choice
@@ -32,6 +33,7 @@ class Vote:
     amount_minor: int | None = None
     ip: str = ""
     user_agent: str = ""
+    answer: str = ""
 
     @property
     def origin(self) -> Origin:

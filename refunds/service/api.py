@@ -1,17 +1,14 @@
 """The door for programs: submit, list, look, decide, resume. JSON in, JSON out."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
 
-from refunds import intake, views
+from refunds import views
 from refunds.api import AsyncRefunds
 from refunds.errors import BadInput, ContentConflict
 from refunds.ledger import listing, requests
@@ -21,6 +18,7 @@ from refunds.models import Outcome, RefundRequest, State, Verdict
 from refunds.scopes import Scope
 from refunds.service import deciding, who
 from refunds.service.problems import Refused, of_openapi
+from refunds.service.strict import StrictRoute
 from refunds.values import AmountMinor, RefundId, Sentence, Value
 from tasks import books
 
@@ -32,30 +30,10 @@ Submitter = Annotated[ApiKey, Depends(who.machine(Scope.WRITE))]
 Decider = Annotated[ApiKey, Depends(who.machine(Scope.DECIDE))]
 
 
-class _StrictRequest(Request):
-    """A request whose JSON is read as strictly as at the other doors."""
-
-    async def json(self) -> Any:
-        try:
-            return intake.read_json(await self.body())
-        except BadInput as error:
-            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
-
-
-class _StrictRoute(APIRoute):
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            return await handler(_StrictRequest(request.scope, request.receive))
-
-        return strict
-
-
 router = APIRouter(
     prefix="/refunds",
     tags=["refunds"],
-    route_class=_StrictRoute,
+    route_class=StrictRoute,
     responses=of_openapi(401, 403, 413, 422, 429, 503),
 )
 
@@ -136,6 +114,10 @@ class Status(Line):
     waits: list[dict[str, Any]]
     run_ids: list[str]
     completed_at: datetime | None
+    goes_on: Literal["now", "later"] | None = Field(
+        default=None,
+        description="After a decision or a resume: later, when Prefect is away; it is kept.",
+    )
 
 
 class Event(BaseModel):

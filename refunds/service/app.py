@@ -14,11 +14,13 @@ from refunds.service import (
     health,
     inbox,
     metrics,
+    nights,
     oidc,
     pages,
     problems,
     refund_page,
     sign_in,
+    steering_api,
     timeline,
     webhooks,
 )
@@ -40,9 +42,9 @@ def build(current: Settings) -> FastAPI:
         redoc_url=None,
         summary="Refunds that are never lost and never paid twice.",
     )
-    for module in (api, health, metrics, webhooks):
+    for module in (api, steering_api, health, metrics, webhooks):
         app.include_router(module.router)
-    for page in (sign_in, inbox, refund_page, timeline):
+    for page in (sign_in, inbox, refund_page, timeline, nights):
         app.include_router(page.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     problems.install(app)

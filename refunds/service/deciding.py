@@ -1,9 +1,10 @@
 """One way in for a decision, whichever page or program it comes from."""
 
-from refunds.api import AsyncRefunds, Status
+from refunds.api import AsyncRefunds
 from refunds.errors import Conflict
 from refunds.ledger.approvals import Choice
 from refunds.origin import Origin
+from refunds.recovering import Status
 from refunds.service import metrics
 
 

@@ -12,13 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from refunds import money
 from refunds.ledger import people
+from refunds.nights import page
 from refunds.service import who
 from refunds.service.problems import PAGE, Problem
 from refunds.service.who import NotSignedIn, Visitor
 from tasks import books
 
 _environment = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    loader=FileSystemLoader([Path(__file__).with_name("templates"), page.TEMPLATES]),
     # What a customer wrote is text, in every file and whatever its name ends in.
     autoescape=True,
     undefined=StrictUndefined,
@@ -102,6 +103,7 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+_environment.filters |= page.FILTERS
 for _filter in (amount, moment, left, words):
     _environment.filters[_filter.__name__] = _filter
 _environment.filters["name_of"] = name_of

@@ -20,9 +20,10 @@ from refunds.ledger import journal, requests
 from refunds.models import State
 from refunds.replay import Performance, Stage, replay, reports
 from refunds.replay.player import Place
-from refunds.service import limits, pages
+from refunds.service import limits, pages, rights
 from refunds.service.picture import drawn
-from refunds.service.who import Person, Visitor, Writer
+from refunds.service.rights import Looker, Steerer
+from refunds.service.who import Person, Visitor
 from refunds.settings import settings
 from refunds.values import RefundId, Sentence
 from tasks import books
@@ -50,7 +51,7 @@ class Shown:
 
 
 @router.get("/stuck")
-def stuck(visitor: Person) -> Response:
+def stuck(visitor: Looker) -> Response:
     """Refunds that need somebody to put them back on their feet."""
     limits.people.spend(visitor.person_id)
     rows = requests.listed(books.ledger(), State.NEEDS_ATTENTION)
@@ -75,7 +76,7 @@ def download(refund_id: RefundId, visitor: Person) -> Response:
 
 @router.post("/inbox/{refund_id}/resume")
 async def resume(
-    refund_id: RefundId, visitor: Writer, given: Annotated[Onward, Form()]
+    refund_id: RefundId, visitor: Steerer, given: Annotated[Onward, Form()]
 ) -> Response:
     """Put a stuck refund back on its feet, in this person's name."""
     try:
@@ -87,7 +88,9 @@ async def resume(
 
 
 @router.post("/inbox/{refund_id}/reset")
-async def reset(refund_id: RefundId, visitor: Writer, given: Annotated[Onward, Form()]) -> Response:
+async def reset(
+    refund_id: RefundId, visitor: Steerer, given: Annotated[Onward, Form()]
+) -> Response:
     """Show what a reset would do; once that was seen, do it."""
     try:
         async with AsyncRefunds() as refunds:
@@ -132,6 +135,7 @@ def _page(
         runs=[(run_id, _run_page(run_id)) for run_id in requests.run_ids(ledger, refund_id)],
         steps=[step for step in dict.fromkeys(steps) if step != "open_refund"],
         refusal=refusal,
+        why_not=rights.why_not(visitor),
         plan=plan,
         reason=reason,
     )

@@ -5,27 +5,19 @@ can mend waits in the ledger without a run, and calls its batch back when it is 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.input import RunInput
-
-from refunds import asking, wording
 from refunds.errors import StaleRunner, StepRetryable
-from refunds.ledger import Ledger, approvals, effects, waits
+from refunds.ledger import Ledger, effects, waits
 from refunds.ledger.effects import PAYMENT_STEP, key_of
-from refunds.models import Answer, ApprovalRequest, Level, Payment, Standstill
-from tasks import books, cards, payments
+from refunds.models import Payment, Standstill
+from tasks import books, payments
 from tasks.batch import own_runs, resting
 from tasks.batch.chunk import Chunk, Road, Turn
-from tasks.batch.journaling import Step, every_time, in_round
-from tasks.batch.performing import Doing, perform, receipt_of
+from tasks.batch.journaling import Step, every_time
 from tasks.batch.resting import Rest
 from tasks.batch.writer import write
-
-Form = Callable[[ApprovalRequest], type[RunInput]]
 
 
 @dataclass(frozen=True)
@@ -35,34 +27,6 @@ class Trouble:
     road: Road
     why: str
     step: Step
-
-
-@task(name="ask_people", cache_policy=NO_CACHE, persist_result=False)
-async def ask_people(chunk: Chunk, form: Form) -> int:
-    """Put each question to the team: approval, a suspended run of its own, card; how many."""
-    for road in chunk.at(Turn.ASK):
-        try:
-            road.approval = await write(_request_approval, road)
-        except StaleRunner:
-            chunk.drop_stale([road.refund_id])
-    asked = chunk.at(Turn.ASK)
-    await own_runs.create(asked, lambda road: _sleeper(road, form))
-    sending = Doing(
-        lambda road: cards.card(_asked(road), _first_level(road)),
-        lambda road: _once_a_level(road, "send_card"),
-        receipt_of,
-    )
-    sent = await perform([road for road in asked if road.own_run_id], sending)
-    for refund_id in sent.outputs:
-        road = chunk.roads[refund_id]
-        level = _first_level(road)
-        step = every_time("record_approval", **_put(road))
-        answer = Answer(decision=None, begun=1)
-        wait = f"approval-{road.round}-{level}"
-        await resting.lie_down(road, Rest(wait, level.until, step, answer))
-    await put_aside(chunk, sent.errors)
-    _leave_for_later(road for road in asked if road.own_run_id is None)
-    return len(asked)
 
 
 async def put_aside(chunk: Chunk, errors: Mapping[str, Exception]) -> None:
@@ -113,25 +77,13 @@ async def _hand_to_people(troubles: Sequence[Trouble]) -> None:
             standstill = Standstill(name=name, begun=1)
             rest = Rest(name, None, trouble.step, standstill, attention=trouble.why)
             await resting.lie_down(trouble.road, rest)
-    _leave_for_later(road for road in roads if road.own_run_id is None)
+    leave_for_later(road for road in roads if road.own_run_id is None)
 
 
-def _leave_for_later(roads: Iterable[Road]) -> None:
+def leave_for_later(roads: Iterable[Road]) -> None:
     """Prefect is away: the batch comes back to these when it is there again."""
     for road in roads:
         road.leave("Prefect could not be reached for a run of its own")
-
-
-def _request_approval(ledger: Ledger, road: Road) -> ApprovalRequest:
-    """As the single chain's step: a question that was put already stays as it was."""
-    asked = approvals.asked(ledger, road.refund_id, road.round)
-    approval = asked or asking.question(road.case, road.assessment, road.rules, ledger.clock())
-    approvals.open_approval(ledger, approval, road.request.requester, road.fence)
-    given = {"case": road.case, "assessment": road.assessment, "policy": road.rules}
-    with ledger.page(road.refund_id, road.fence) as page:
-        step = in_round(road.refund_id, "request_approval", road.round, **given)
-        road.journal.ended(page, step, approval)
-    return approval
 
 
 def _settled(ledger: Ledger, road: Road, step: Step) -> Payment:
@@ -143,33 +95,3 @@ def _settled(ledger: Ledger, road: Road, step: Step) -> Payment:
     with ledger.page(road.refund_id, road.fence) as page:
         road.journal.ended(page, step, payment)
     return payment
-
-
-def _once_a_level(road: Road, name: str) -> Step:
-    """A step that is done once a round and a level."""
-    attempt = f"{road.round}:{_first_level(road)}"
-    return Step(name, key_of(road.refund_id, name, attempt), _put(road))
-
-
-def _put(road: Road) -> dict[str, object]:
-    return {"case": road.case, "approval": _asked(road), "level": _first_level(road)}
-
-
-def _asked(road: Road) -> ApprovalRequest:
-    if road.approval is None:
-        raise AssertionError("nothing was asked")
-    return road.approval
-
-
-def _first_level(road: Road) -> Level:
-    return _asked(road).levels[0]
-
-
-def _sleeper(road: Road, form: Form) -> own_runs.Sleeper:
-    level = _first_level(road)
-    return own_runs.Sleeper(
-        f"approval-{road.round}-{level}-1",
-        name=wording.run_name(road.case),
-        tags=("approval", level.name),
-        form=form(_asked(road)),
-    )

@@ -1,4 +1,4 @@
-"""The first half of the chain for a chunk: leases, facts, verdicts, and the money set aside."""
+"""The first half of the chain for a chunk: leases, facts, opinions, verdicts."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,22 +7,9 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from refunds.differences import changes_between
-from refunds.errors import BadInput, NeedsAttention, RefundError
-from refunds.ledger import (
-    Ledger,
-    Page,
-    approvals,
-    assessed,
-    charges,
-    grouped,
-    history,
-    journal,
-)
-from refunds.ledger.effects import key_of
+from refunds.errors import NeedsAttention, RefundError
+from refunds.ledger import Page, assessed, grouped, journal
 from refunds.models import Case, Seat
-from refunds.policy import bound_facts
-from refunds.policy_file import Policy
 from tasks import books, model, records
 from tasks.batch import asides, reading
 from tasks.batch.chunk import Chunk, Road, Turn
@@ -65,7 +52,7 @@ async def load_cases(chunk: Chunk) -> int:
 
 
 def _load(roads: Sequence[Road]) -> None:
-    rules, cases = _rules(), _cases(roads)
+    rules, cases = reading.rules(), _cases(roads)
     features = reading.features(books.ledger(), [road.request for road in roads])
     for road in roads:
         road.case, road.risk, road.rules = cases[road.refund_id], features[road.refund_id], rules
@@ -75,9 +62,12 @@ def _load(roads: Sequence[Road]) -> None:
 async def ask_opinions(chunk: Chunk) -> int:
     """The model's opinion on each case that the policy wants one on; returns how many it got."""
     new = [road for road in chunk.at(Turn.ASSESS) if not road.is_recorded]
-    for road in new:
-        road.opinion = None
-    wanted = [road for road in new if model.is_wanted(road.case, road.risk, road.rules)]
+    await _remember_opinions(new)
+    wanted = [
+        road
+        for road in new
+        if road.opinion is None and model.is_wanted(road.case, road.risk, road.rules)
+    ]
     if not wanted:
         return 0
     noted = await write(
@@ -96,6 +86,14 @@ async def ask_opinions(chunk: Chunk) -> int:
         chunk.roads[refund_id].opinion = advice
     await asides.put_aside(chunk, said.errors)
     return len(said.outputs)
+
+
+async def _remember_opinions(roads: Sequence[Road]) -> None:
+    """What a model said before a crash counts, whoever is asked today."""
+    again = {road.refund_id: road.round for road in roads if road.fence > 1}
+    said = await asyncio.to_thread(model.opinions_given, again) if again else {}
+    for road in roads:
+        road.opinion = said.get(road.refund_id)
 
 
 @task(name="record_assessments", cache_policy=NO_CACHE, persist_result=False)
@@ -120,44 +118,6 @@ async def record_assessments(chunk: Chunk) -> int:
     return len(written.done)
 
 
-@task(name="reserve_money", cache_policy=NO_CACHE, persist_result=False)
-async def reserve_money(chunk: Chunk) -> int:
-    """Look at the world once more, then set the money aside; returns for how many.
-
-    What changed since it was assessed, or has too little left now, is assessed again.
-    """
-    roads = {road.refund_id: road for road in chunk.at(Turn.RESERVE)}
-    worn_out = [road for road in roads.values() if road.round > records.MOST_ROUNDS]
-    await asides.put_aside(
-        chunk,
-        {
-            road.refund_id: NeedsAttention(f"{road.refund_id} changed {records.MOST_ROUNDS} times")
-            for road in worn_out
-        },
-    )
-    try:
-        changes = await asyncio.to_thread(_changes, chunk.at(Turn.RESERVE))
-    except RefundError as error:
-        await asides.put_aside(chunk, dict.fromkeys(roads, error))
-        return 0
-    same = [road for road in chunk.at(Turn.RESERVE) if road.refund_id not in changes]
-    cases = {road.refund_id: road.case for road in same}
-
-    def reserved_on(page: Page) -> None:
-        road = roads[page.refund_id]
-        road.journal.ended(page, _reserving(road), True)
-
-    reserved = await write(grouped.reserve, cases, chunk.fences(cases), reserved_on)
-    chunk.drop_stale(reserved.stale)
-    changes |= {refund_id: str(error) for refund_id, error in reserved.failed.items()}
-    for refund_id, change in changes.items():
-        await write(_reconsider, roads[refund_id], change)
-        roads[refund_id].look_again()
-    for refund_id in reserved.done:
-        roads[refund_id].turn = Turn.PAY
-    return len(reserved.done)
-
-
 async def _go_on(roads: Sequence[Road]) -> None:
     """Where an earlier run has assessed already, its facts and its verdict stand."""
     again = [road for road in roads if road.was_run]
@@ -180,40 +140,8 @@ async def _go_on(roads: Sequence[Road]) -> None:
         road.is_recorded = True
 
 
-def _rules() -> Policy:
-    try:
-        return books.policy()
-    except BadInput as error:
-        raise NeedsAttention(str(error)) from error
-
-
 def _cases(roads: Sequence[Road]) -> dict[str, Case]:
     return reading.cases(books.ledger(), [(road.request, road.round) for road in roads])
-
-
-def _changes(roads: Sequence[Road]) -> dict[str, str]:
-    """Which bound facts differ now from what was assessed, for those that hold no money yet."""
-    ledger = books.ledger()
-    holding = charges.holding(ledger, [road.refund_id for road in roads])
-    open_ = [road for road in roads if road.refund_id not in holding]
-    cases, version = _cases(open_), _rules().full_version
-    changes = {}
-    for road in open_:
-        assessment = road.assessment
-        then = bound_facts(road.case, assessment.opinion, assessment.policy_version)
-        found = changes_between(then, bound_facts(cases[road.refund_id], None, version))
-        if found:
-            changes[road.refund_id] = records.because_of(found)
-    return changes
-
-
-def _reconsider(ledger: Ledger, road: Road, change: str) -> None:
-    refund_id = road.refund_id
-    history.append(ledger, refund_id, "payment.reconsidered", {"why": change}, road.fence)
-    approval_id = key_of(refund_id, "approval", road.round)
-    approvals.supersede(ledger, refund_id, approval_id, change)
-    with ledger.page(refund_id, road.fence) as page:
-        road.journal.ended(page, _reserving(road), False)
 
 
 def _note_facts(page: Page, road: Road) -> None:
@@ -225,10 +153,6 @@ def _note_facts(page: Page, road: Road) -> None:
     road.journal.ended(page, _in_round(road, "load_after_sale", case=bare), case)
     road.journal.ended(page, _in_round(road, "load_risk", case=case), road.risk)
     road.journal.ended(page, _in_round(road, "load_policy", case=case), road.rules)
-
-
-def _reserving(road: Road) -> Step:
-    return _in_round(road, "reserve_money", case=road.case, assessment=road.assessment)
 
 
 def _in_round(road: Road, name: str, **inputs: Any) -> Step:

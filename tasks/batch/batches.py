@@ -1,4 +1,4 @@
-"""The batch itself: taken by one run, worked off chunk by chunk, closed with a report."""
+"""The batch itself: taken by one run and worked off chunk by chunk."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -34,11 +34,13 @@ async def take_batch(batch_id: str) -> Batch | None:
 
 @task(name="next_chunk", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
 async def next_chunk(line: Line) -> Chunk | None:
-    """The next refunds in key order; None at the end, and when the night is over."""
+    """The next refunds in key order; None at the end.
+
+    When the night is over only what was begun goes on: nobody else would take it to its end.
+    """
     batch = line.batch
     if batch.stop_at is not None and books.ledger().clock() >= batch.stop_at:
         await write(batches.leave_to_next_night, batch)
-        return None
     keys = await write(batches.next_keys, batch, CHUNK_SIZE, line.taken_to)
     return line.take(Chunk(batch, str(flow_run.id), keys)) if keys else None
 
@@ -50,12 +52,6 @@ async def advance(line: Line, chunk: Chunk) -> str:
     if cursor is not None:
         await write(batches.advance, chunk.batch, cursor)
     return cursor or ""
-
-
-@task(name="close_batch", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
-async def close_batch(batch: Batch) -> None:
-    """Close the batch and give its lease back."""
-    await write(batches.finish, batch, None)
 
 
 async def side_by_side(*works: Coroutine[Any, Any, Any]) -> None:

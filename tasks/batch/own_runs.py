@@ -46,7 +46,11 @@ async def create(roads: Sequence[Road], sleeper: Callable[[Road], Sleeper]) -> N
         return
     gate = asyncio.Semaphore(_AT_ONCE)
     async with runs.prefect() as client:
-        deployment = await client.read_deployment_by_name(runs.REFUND_DEPLOYMENT)
+        try:
+            deployment = await client.read_deployment_by_name(runs.REFUND_DEPLOYMENT)
+        except (httpx.HTTPError, ObjectNotFound) as error:
+            get_run_logger().warning("no runs of their own: %r", error)
+            return
 
         async def one(road: Road) -> None:
             async with gate:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.logging import get_run_logger
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from refunds.errors import (
     NeedsAttention,
@@ -68,7 +69,10 @@ class Endings:
 
 
 async def perform(roads: Sequence[Road], doing: Doing) -> Endings:
-    """Do a step once for each of these refunds, however often it is called."""
+    """Do a step once for each of these refunds, however often it is called.
+
+    Raises OperationalError or InterfaceError when the ledger cannot be written.
+    """
     ended = Endings()
     calls: dict[str, _Call] = {}
     for road in roads:
@@ -88,6 +92,7 @@ async def perform(roads: Sequence[Road], doing: Doing) -> Endings:
     ended.errors |= {refund_id: StaleRunner(refund_id) for refund_id in intended.stale}
     doubtful = await outages.doubtful({call.action.system for call in calls.values()})
     gate = asyncio.Semaphore(CALLS_AT_ONCE)
+    away: list[DBAPIError] = []
 
     async def one(refund_id: str, known: Effect) -> None:
         try:
@@ -95,6 +100,9 @@ async def perform(roads: Sequence[Road], doing: Doing) -> Endings:
             await _patiently(call, known, desk, gate, is_doubtful=call.action.system in doubtful)
         except RefundError as error:
             ended.errors[refund_id] = error
+        except (OperationalError, InterfaceError) as error:
+            # The ledger is away: no refund's trouble, and a further run of the batch goes on.
+            away.append(error)
         except Exception as error:  # noqa: BLE001 - a bug that one refund meets is that refund's
             get_run_logger().exception("%s: not foreseen", calls[refund_id].action.key)
             ended.errors[refund_id] = NeedsAttention(f"{type(error).__name__}: {error}")
@@ -103,6 +111,8 @@ async def perform(roads: Sequence[Road], doing: Doing) -> Endings:
 
     async with Desk() as desk:
         await asyncio.gather(*(one(*each) for each in intended.done.items()))
+    if away:
+        raise away[0]
     return ended
 
 

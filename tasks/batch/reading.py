@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from refunds.errors import BadInput, NeedsAttention
 from refunds.ledger import Ledger, charges, requests
 from refunds.models import (
     AfterSale,
@@ -12,7 +13,8 @@ from refunds.models import (
     RiskFeatures,
     Rival,
 )
-from tasks import orders, shop
+from refunds.policy_file import Policy
+from tasks import books, orders, shop
 
 
 def cases(ledger: Ledger, wanted: Sequence[tuple[RefundRequest, int]]) -> dict[str, Case]:
@@ -40,6 +42,14 @@ def features(ledger: Ledger, wanted: Iterable[RefundRequest]) -> dict[str, RiskF
         )
         for request in asked
     }
+
+
+def rules() -> Policy:
+    """The policy in force. Raises NeedsAttention when it is not readable."""
+    try:
+        return books.policy()
+    except BadInput as error:
+        raise NeedsAttention(str(error)) from error
 
 
 def _case(

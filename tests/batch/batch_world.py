@@ -7,25 +7,31 @@ own, which is gone at its n-th transaction or call.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
+import sqlite3
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from prefect import Task
 
 import tasks.batch.writer
 from flows import batch as batch_flow
 from flows import refund as refund_flow
 from flows import waiting
+from refunds.clock import system_clock
+from refunds.errors import SystemUnavailable
 from refunds.ledger import Ledger, batches, requests
 from refunds.models import RefundRequest
 from refunds.settings import settings
@@ -33,10 +39,13 @@ from refunds.verify import rules
 from refunds.verify.dossiers import read_all
 from sandbox.testing import customer_record, order_record
 from tasks import books, http, model, records, runs
-from tasks.batch import own_runs, performing
+from tasks.batch import own_runs, performing, reporting, reserving, sharding
 from tasks.batch.chunk import Road
 
 _RUN_ID = "PREFECT__RUNTIME__FLOW_RUN__ID"
+
+
+_nights = itertools.count()
 
 
 class AsleepError(Exception):
@@ -48,7 +57,22 @@ class PrefectRuns:
     """Prefect's runs as far as a batch knows them: the n-th run of a refund is one run."""
 
     created: dict[tuple[str, int], own_runs.Sleeper] = field(default_factory=dict)
+    artifacts: list[tuple[str, Any]] = field(default_factory=list)
+    launched: list[str] = field(default_factory=list)
     is_away: bool = False
+
+    async def keep_artifact(self, *progress: Any, **fields: Any) -> str:
+        if self.is_away:
+            raise httpx.ConnectError("away")
+        content = progress[-1] if progress else fields.get("table", fields.get("markdown"))
+        self.artifacts.append((str(fields.get("key")), content))
+        return str(fields.get("key"))
+
+    async def launch_batch(self, batch_id: str) -> str:
+        if self.is_away:
+            raise SystemUnavailable("prefect", "away")
+        self.launched.append(batch_id)
+        return batch_id
 
     async def create(self, roads: list[Road], sleeper: Callable[[Road], own_runs.Sleeper]) -> None:
         for road in roads:
@@ -86,10 +110,16 @@ def without_prefect(run_id: str = "run-of-the-batch") -> Iterator[PrefectRuns]:
         patch.setenv(_RUN_ID, run_id)
         patch.setattr(own_runs, "create", prefect_runs.create)
         patch.setattr(records, "acreate_markdown_artifact", nowhere)
+        patch.setattr(reporting, "acreate_progress_artifact", prefect_runs.keep_artifact)
+        patch.setattr(reporting, "aupdate_progress_artifact", prefect_runs.keep_artifact)
+        patch.setattr(reporting, "acreate_table_artifact", prefect_runs.keep_artifact)
+        patch.setattr(reporting, "acreate_markdown_artifact", prefect_runs.keep_artifact)
+        patch.setattr(runs, "launch_batch", prefect_runs.launch_batch)
         patch.setattr(runs, "answers", no_answers)
         patch.setattr(runs, "label", no_label)
         patch.setattr(waiting, "hold", sleep)
-        patch.setattr(performing, "get_run_logger", lambda: logging.getLogger("batch"))
+        for module in (performing, reporting, sharding):
+            patch.setattr(module, "get_run_logger", lambda: logging.getLogger("batch"))
         patch.setattr(performing, "PAUSES_SECONDS", (0.01,) * 4)
         yield prefect_runs
 
@@ -111,6 +141,8 @@ def at_home(ledger_url: str, sandbox_url: str, shop_database: Path | str) -> Ite
 
 class World:
     """A ledger, a sandbox, and the two lanes."""
+
+    night: date
 
     def __init__(self, sandbox_url: str) -> None:
         self.sandbox = httpx.Client(base_url=sandbox_url, timeout=30)
@@ -155,6 +187,26 @@ class World:
             )
         return wanted
 
+    def in_the_shop(self, statement: str, *values: object) -> None:
+        """Change the shop's own tables behind everybody's back."""
+        with closing(
+            sqlite3.connect(settings().shop_database_url.removeprefix("sqlite:///"))
+        ) as shop:
+            shop.execute(statement, values)
+            shop.commit()
+
+    def dispute(self, request: RefundRequest) -> None:
+        """The customer asks the bank for the order's money."""
+        with books.shop().connect() as shop:
+            query = sa.text("SELECT charge_id FROM payments WHERE order_id = :order_id")
+            charge_id = shop.execute(query, {"order_id": request.order_id}).scalar_one()
+        body = {"charge": charge_id, "disputed": True}
+        self.sandbox.put("/gateway/dispute", json=body).raise_for_status()
+
+    def at_hours(self, hours: float) -> Ledger:
+        """The ledger, so many hours from now."""
+        return Ledger(books.ledger().engine, lambda: system_clock() + timedelta(hours=hours))
+
     def faults(self, *found: dict[str, Any]) -> None:
         self.sandbox.put("/faults", json={"rules": list(found)}).raise_for_status()
 
@@ -165,14 +217,44 @@ class World:
 
     def leave_to_the_night(self, wanted: list[RefundRequest]) -> None:
         """Submit these for tonight's batch."""
-        requests.submit(self.ledger, wanted, "nightly")
+        if wanted:
+            requests.submit(self.ledger, wanted, "nightly")
+
+    def opened_night(self, wanted: Sequence[RefundRequest] = (), hours: int = 1) -> str:
+        """Leave these to a night and open it; returns its batch's id.
+
+        The sandbox is the module's and hears of each night once, so that each has its own date.
+        """
+        self.leave_to_the_night(list(wanted))
+        self.night = date(2027, 1, 1) + timedelta(days=next(_nights))
+        return batches.open_night(self.ledger, self.night, hours).batch_id
+
+    def opened_again(self, wanted: Sequence[RefundRequest] = ()) -> str:
+        """Leave these to the same night; returns its batch's id."""
+        self.leave_to_the_night(list(wanted))
+        return batches.open_night(self.ledger, self.night, 1).batch_id
 
     def carry(
-        self, batch_id: str, *, prefect_is_away: bool = False, at: Ledger | None = None
+        self,
+        batch_id: str,
+        *,
+        prefect_is_away: bool = False,
+        at: Ledger | None = None,
+        before_paying: Callable[[], None] = lambda: None,
     ) -> PrefectRuns:
-        """Run a batch to its end, by the clock of another ledger if need be."""
+        """Run a batch to its end, by the clock of another ledger if need be.
+
+        `before_paying` is what happens in the world between each verdict and its payment.
+        """
         with without_prefect() as prefect_runs, pytest.MonkeyPatch.context() as patch:
             prefect_runs.is_away = prefect_is_away
+            reserve = reserving.reserve_money
+
+            async def reserve_later(chunk: Any) -> Any:
+                before_paying()
+                return await reserve(chunk)
+
+            patch.setattr(reserving, "reserve_money", reserve_later)
             if at is not None:
                 patch.setattr(books, "ledger", lambda: at)
             asyncio.run(_and_hang_up(batch_flow.work_off(batch_id)))

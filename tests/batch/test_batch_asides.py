@@ -77,17 +77,3 @@ def test_a_batch_is_carried_by_one_run_at_a_time(world: World) -> None:
     assert batches.take(world.ledger, batch_id, "run-2") is None
     batches.release(world.ledger, first)
     assert batches.take(world.ledger, batch_id, "run-2") is not None
-
-
-def test_a_night_that_is_over_leaves_the_rest_to_the_next_one(world: World) -> None:
-    wanted = world.requests(2, "late")
-    world.leave_to_the_night(wanted)
-    night = batches.open_night(world.ledger, system_clock().date(), 1)
-    late = Ledger(books.ledger().engine, lambda: system_clock() + timedelta(hours=2))
-    world.carry(night.batch_id, at=late)
-    assert world.states() == {"received": 2}
-    assert {world.row(request.refund_id)["lane"] for request in wanted} == {"nightly"}
-
-    tomorrow = batches.open_night(world.ledger, system_clock().date() + timedelta(days=1), 1)
-    world.carry(tomorrow.batch_id)
-    assert world.states() == {"completed": 2}

@@ -7,10 +7,12 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from refunds.ledger import batches
+from refunds.ledger import batches, grouped
 from refunds.models import Outcome
 from tests.batch.batch_world import World
 from tests.house.source import ROOT
@@ -65,3 +67,27 @@ def test_a_batch_that_is_killed_twice_loses_nothing_and_doubles_nothing(
     assert len(done) == 6 * (_COUNT - len(asked)) + len(asked)
     assert world.broken() == []
     assert batches.read(world.ledger, batch_id).finished_at is not None
+
+
+def test_a_ledger_that_is_away_for_a_moment_is_no_refunds_trouble(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = world.requests(_COUNT, "away")
+    batch_id = world.take_together(wanted)
+    failing = iter([True])
+
+    def record(*arguments: Any) -> Any:
+        if next(failing, False):
+            raise OperationalError("UPDATE effects", {}, ConnectionError("the ledger is away"))
+        return original(*arguments)
+
+    original = grouped.record
+    monkeypatch.setattr(grouped, "record", record)
+    with pytest.RaisesGroup(OperationalError, flatten_subgroups=True):
+        world.carry(batch_id)
+    world.carry(batch_id)
+    assert {world.row(request.refund_id)["outcome"] for request in wanted} == {Outcome.PAID}
+    ours = {request.refund_id for request in wanted}
+    done = Counter(act["key"] for act in world.acts() if act["refund_id"] in ours)
+    assert max(done.values()) == 1
+    assert world.broken() == []

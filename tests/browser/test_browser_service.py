@@ -129,6 +129,14 @@ def test_the_inbox_shows_by_itself_what_comes_and_goes_by_keyboard_and_on_a_phon
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     picture(page, "inbox-phone-dark")
 
+    stack.refunds("nightly")
+    page.goto(f"{stack.service_url}/nights")
+    nothing_serious(page)
+    page.locator("tbody a").first.click()
+    page.get_by_role("heading", name="What became of them").wait_for()
+    nothing_serious(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
 
 def test_each_refusal_says_why_and_leads_on(stack: Stack, page: Page, ben: Page) -> None:
     own, contested, changed = (

@@ -14,10 +14,23 @@ import psycopg
 # Tells our advisory locks apart from others' (migrations take one).
 _OURS = 7_305
 
-# Below the 30 s that a ledger's statement waits for a lock, so that who is let go, goes on.
+# The ledger's own statements wait for a lock half a minute, which a busy machine may need to bring
+# the others of a wave to their places. A lease is no longer than this.
+_HELD_MOST = "45s"
+
 _TRIGGERS = (
     ("effects", "INSERT", "NEW.refund_id", "'intend:' || NEW.step"),
     ("effects", "UPDATE", "NEW.refund_id", "'record:' || NEW.step || ':' || NEW.state"),
+    ("approvals", "INSERT", "NEW.refund_id", "'ask'"),
+    (
+        "batches",
+        "UPDATE",
+        "NEW.batch_id",
+        (
+            "CASE WHEN NEW.finished_at IS DISTINCT FROM OLD.finished_at THEN 'close:batch' "
+            "WHEN NEW.cursor <> OLD.cursor THEN 'advance:batch' END"
+        ),
+    ),
     ("waits", "INSERT", "NEW.refund_id", "'wait:' || split_part(NEW.name, '-', 1)"),
     (
         "results",
@@ -29,7 +42,7 @@ _TRIGGERS = (
 
 
 class Holds:
-    """The places where somebody is to be held, by refund."""
+    """The places where somebody is to be held, by the refund or the batch that is held there."""
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection
@@ -39,41 +52,47 @@ class Holds:
     def install(self) -> None:
         """Put the triggers into the ledger's database."""
         run: Any = self._connection.execute
-        run("CREATE TABLE IF NOT EXISTS chaos_holds (refund_id text, point text, number int)")
-        for table, when, refund, point in _TRIGGERS:
+        run("CREATE TABLE IF NOT EXISTS chaos_holds (name text, point text, number int)")
+        for table, when, whose, point in _TRIGGERS:
             name = f"chaos_{table}_{when}".lower()
             run(
                 f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ "
                 f"DECLARE found int; BEGIN SELECT number INTO found FROM chaos_holds "
-                f"WHERE refund_id = {refund} AND point = {point}; "
-                f"IF found IS NOT NULL THEN PERFORM pg_advisory_xact_lock_shared({_OURS}, found); "
-                f"END IF; RETURN NEW; END $$"
+                f"WHERE name = {whose} AND point = {point}; "
+                f"IF found IS NOT NULL THEN "
+                f"PERFORM set_config('lock_timeout', '{_HELD_MOST}', true); "
+                f"PERFORM pg_advisory_xact_lock_shared({_OURS}, found); END IF; RETURN NEW; END $$"
             )
             run(
                 f"CREATE OR REPLACE TRIGGER {name} BEFORE {when} ON {table} "
                 f"FOR EACH ROW EXECUTE FUNCTION {name}()"
             )
 
-    def at(self, refund_id: str, point: str) -> None:
-        """Hold whoever comes to this point with this refund."""
+    def at(self, name: str, point: str) -> None:
+        """Hold whoever comes to this point with this refund or batch."""
         number = next(self._numbers)
         self._connection.execute("SELECT pg_advisory_lock(%s, %s)", (_OURS, number))
         self._connection.execute(
-            "INSERT INTO chaos_holds VALUES (%s, %s, %s)", (refund_id, point, number)
+            "INSERT INTO chaos_holds VALUES (%s, %s, %s)", (name, point, number)
         )
-        self._held[refund_id] = number
+        self._held[name] = number
 
-    def has_come(self, refund_id: str) -> bool:
+    def has_come(self, name: str) -> bool:
         """Whether somebody is held there."""
         found = self._connection.execute(
             "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s "
             "AND objid = %s AND NOT granted",
-            (_OURS, self._held[refund_id]),
+            (_OURS, self._held[name]),
         )
         return found.fetchone() is not None
 
-    def let_go(self) -> None:
+    def let_go(self, name: str) -> None:
+        """Hold this one no more."""
+        self._connection.execute("DELETE FROM chaos_holds WHERE name = %s", (name,))
+        number = self._held.pop(name)
+        self._connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_OURS, number))
+
+    def let_all_go(self) -> None:
         """Hold nobody any more."""
-        self._connection.execute("DELETE FROM chaos_holds")
-        self._connection.execute("SELECT pg_advisory_unlock_all()")
-        self._held.clear()
+        for name in list(self._held):
+            self.let_go(name)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -19,12 +20,12 @@ import psycopg
 
 from refunds.api import AsyncRefunds
 from refunds.errors import DigestStale
-from refunds.ledger import Ledger, requests, waits
+from refunds.ledger import Ledger, batches, requests, waits
 from refunds.ledger.engine import dispose_engines
 from refunds.settings import settings
 from refunds.verify import verify
 from sandbox.testing import customer_record, order_record
-from tasks import books
+from tasks import books, runs
 from tests.browser.stack import Stack
 
 # A refund takes a second on a quiet machine, a stack that starts anew half a minute.
@@ -52,8 +53,6 @@ class ChaosStack(Stack):
         super().__init__(home, port)
         self.ledger_url = ledger_url
         self.environment["REFUNDS_LEDGER_URL"] = ledger_url
-        # Each refund has a run of its own, that can be killed on its own.
-        self.environment["REFUNDS_BATCH_FROM"] = "1000"
         self.sandbox = httpx.Client(base_url=self.sandbox_url, timeout=20)
 
     @contextlib.contextmanager
@@ -92,16 +91,30 @@ class ChaosStack(Stack):
 
     def take(self, refund_id: str, *, paid_minor: int = 10_000) -> None:
         """Submit a refund of a new order; above 100,000 a person has to approve."""
-        self.take_many([refund_id], paid_minor=paid_minor)
+        self.take_together({refund_id: paid_minor})
 
-    def take_many(self, refund_ids: list[str], *, paid_minor: int = 10_000) -> None:
-        """Submit refunds, each of a new order."""
-        wanted = [_request(refund_id, paid_minor) for refund_id in refund_ids]
+    def take_together(self, paid_minor: dict[str, int]) -> None:
+        """Submit refunds with one call, each of a new order; ten and more are one batch."""
+        wanted = [_request(*each) for each in paid_minor.items()]
+        self._sell(wanted)
+        self.do(lambda refunds: refunds.submit(wanted))
+
+    def take_one_by_one(self, refund_ids: list[str]) -> None:
+        """Submit many refunds with a call each: each has a run of its own."""
+        wanted = [_request(refund_id, 10_000) for refund_id in refund_ids]
+        self._sell(wanted)
+
+        async def submit(refunds: AsyncRefunds) -> None:
+            for request in wanted:
+                await refunds.submit([request])
+
+        self.do(submit)
+
+    def _sell(self, wanted: list[dict[str, Any]]) -> None:
         orders = [_order(request) for request in wanted]
         customers = [customer_record(order["customer_id"]) for order in orders]
         for kind, records in (("customers", customers), ("orders", orders)):
             self.sandbox.post(f"/shop/{kind}", json=records).raise_for_status()
-        self.do(lambda refunds: refunds.submit(wanted))
 
     def approve(self, refund_id: str) -> None:
         """A person approves; facts that changed meanwhile are put to them anew."""
@@ -140,8 +153,25 @@ class ChaosStack(Stack):
 
     def pid_of_run(self, refund_id: str) -> int | None:
         """The process that holds the refund's lease."""
-        holder = self.row(refund_id)["lease_holder"]
-        return int(holder.rsplit(":", 2)[1]) if holder else None
+        return _pid_of(self.row(refund_id)["lease_holder"])
+
+    def pid_of_batch(self, batch_id: str) -> int | None:
+        """The process that holds a batch's lease; None where there is no such batch."""
+        try:
+            return _pid_of(batches.read(self.ledger, batch_id).lease_holder)
+        except LookupError:
+            return None
+
+    def own_runs(self, refund_ids: list[str]) -> int:
+        """How many of these refunds have a run of their own, by Prefect's books."""
+        keys = [runs.idempotency_key(refund_id, 1) for refund_id in refund_ids]
+        marks = ", ".join("?" for _ in keys)
+        books_of_prefect = f"file:{self.home / 'prefect' / 'prefect.db'}?mode=ro"
+        with contextlib.closing(sqlite3.connect(books_of_prefect, uri=True)) as database:
+            [(count,)] = database.execute(
+                f"SELECT count(*) FROM flow_run WHERE idempotency_key IN ({marks})", keys
+            )
+        return int(count)
 
     def kill_role(self, role: str) -> None:
         """kill -9 to a role's process and all that it started; the supervisor starts it again."""
@@ -184,6 +214,10 @@ class ChaosStack(Stack):
         """A connection of the test's own to the ledger's database."""
         url = self.ledger_url.replace("+psycopg", "")
         return psycopg.connect(url, autocommit=True, application_name="chaos")
+
+
+def _pid_of(holder: str | None) -> int | None:
+    return int(holder.rsplit(":", 2)[1]) if holder else None
 
 
 def _request(refund_id: str, paid_minor: int) -> dict[str, Any]:

@@ -36,4 +36,4 @@ def holds(stack: ChaosStack) -> Iterator[Holds]:
         holds = Holds(connection)
         holds.install()
         yield holds
-        holds.let_go()
+        holds.let_all_go()

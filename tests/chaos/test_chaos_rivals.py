@@ -10,10 +10,8 @@ import psutil
 import pytest
 
 from refunds.ledger import history, schema
-from tests.chaos.chaos_matrix import BOUNDARIES
+from tests.chaos.chaos_boundaries import TIMEOUT_AFTER
 from tests.chaos.chaos_stack import ChaosStack, until
-
-_IN_THE_CALL = next(b for b in BOUNDARIES if b.name.startswith("after the gateway acted"))
 
 
 @contextlib.contextmanager
@@ -33,7 +31,7 @@ def test_a_runner_that_slept_past_its_lease_is_refused_when_it_wakes_up(
     stack: ChaosStack,
 ) -> None:
     refund_id = "rf-rivals"
-    stack.faults([{"times": 1, "match": {"refund_id": refund_id}, **_IN_THE_CALL.fault}])
+    stack.faults([{"times": 1, "match": {"refund_id": refund_id}, **TIMEOUT_AFTER}])
     stack.take(refund_id)
     until(lambda: f"{refund_id}:issue_refund" in stack.acts(refund_id), "the gateway has paid")
     first_pid = stack.pid_of_run(refund_id)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
+from refunds.ledger import waits
 from refunds.models import Verdict
 from refunds.settings import settings
 from sandbox.testing import customer_record, order_record
+from tasks import books
 from tests.cli.cli_world import World, request, run, write_lines
 from tests.tasks.model_server import ModelServer, Said
 
@@ -319,11 +322,22 @@ def test_what_is_over_cannot_be_resumed(world: World) -> None:
     assert (ran.status, ran.err) == (2, "refunds: rf_1 is over: PAID\n")
 
 
-def test_resuming_without_prefect_says_what_to_start(world: World, file: str) -> None:
+def test_what_is_said_while_prefect_is_away_is_kept_and_said_to_go_on_later(
+    world: World, file: str
+) -> None:
     run("submit", file)
     ran = run("resume", "rf_1", "--as", "bob")
-    assert ran.status == 1
-    assert "start Prefect with `refunds up`" in ran.err
+    assert ran.status == 0
+    assert "this is kept. Prefect is away; the refund goes on by itself" in ran.err
+    case, fence = world.begin(2)
+    world.ask(case, fence)
+    run_id, wait = str(uuid.uuid4()), "approval-1-team"
+    waits.open_wait(
+        books.ledger(), case.refund_id, wait, reason="person", run_id=run_id, fence=fence
+    )
+    decided = run("decide", "rf_2", "approve", "--as", "bob", "--json")
+    assert (decided.status, decided.records[0]["goes_on"]) == (0, "later")
+    assert "the decision is kept. Prefect is away" in decided.err
 
 
 def test_what_is_not_stuck_is_not_given_up_and_the_reason_is_told(world: World, file: str) -> None:

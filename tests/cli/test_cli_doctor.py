@@ -28,7 +28,7 @@ def _findings() -> dict[str, dict[str, Any]]:
 def test_what_is_well_without_prefect_is_well(world: World) -> None:
     found = _findings()
     assert {name for name, record in found.items() if not record["is_well"]} == {
-        *("Prefect API", "blocks", "work pool", "deployments"),
+        *("Prefect API", "blocks", "work pool", "deployments", "card blocks"),
     }
     assert "`refunds up`" in found["Prefect API"]["remedy"]
 

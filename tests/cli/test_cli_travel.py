@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from refunds.digests import digest
+from refunds.models import State
 from refunds.policy_file import DEFAULT_POLICY_FILE
-from tests.cli.cli_world import World, run
+from tasks import books
+from tests.cli.cli_world import World, request, run, write_lines
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 APPROVED = GOLDEN / "approve.json"
@@ -95,10 +97,18 @@ def test_a_reset_shows_what_it_would_do_and_is_refused_behind_a_payment(world: W
         ("reset", "--to", "load_order"),
         ("reset", "rf_1", "--state", "paying", "--to", "load_order"),
         ("reset", "rf_1", "--to", "load_order", "--apply"),
+        ("resume",),
+        ("resume", "rf_1", "--needs", "crm"),
+        ("resume", "--needs", "crm", "--apply"),
+        ("resume", "--needs", "crm", "--apply", "--as", "ops"),
+        ("resume", "--state", "stuck"),
         ("update", "rf_1", "--as", "ops"),
         ("update", "rf_1", "--as", "ops", "--deadline", "soon"),
     ],
-    ids=["which", "one or many", "by whom", "nothing", "no time"],
+    ids=[
+        *("which", "one or many", "by whom", "which of them", "one or more", "by nobody"),
+        *("why", "no state", "nothing", "no time"),
+    ],
 )
 def test_what_is_not_said_well_is_bad_input(world: World, arguments: tuple[str, ...]) -> None:
     world.begin(1)
@@ -123,3 +133,31 @@ def test_a_bundle_is_written_and_verifies_offline(world: World, tmp_path: Path) 
     ran = run("verify", str(file))
     assert ran.status == 1
     assert "its seal is broken" in ran.out
+
+
+def test_many_are_resumed_after_a_look_at_which_they_are(world: World, tmp_path: Path) -> None:
+    run("submit", write_lines(tmp_path / "requests.jsonl", *(request(n) for n in (1, 2, 3))))
+    for number, why in ((1, "the CRM refused"), (2, "the CRM refused"), (3, "the coupon is void")):
+        with books.ledger().page(f"rf_{number}") as page:
+            page.append("attention.needed", {"why": why})
+            page.change(attention=why)
+            page.enter(State.NEEDS_ATTENTION)
+    chosen = ("resume", "--needs", "crm refused")
+    shown = run(*chosen, "--json")
+    assert [(r["refund_id"], r["applied"]) for r in shown.records] == [
+        ("rf_1", False),
+        ("rf_2", False),
+    ]
+    assert "Nothing was done; --apply does it." in run(*chosen).out
+    assert "refund.resumed" not in run("history", "rf_1", "--json").out
+    done = run(*chosen, "--apply", "--as", "ops", "--reason", "its field is back", "--json")
+    assert done.status == 0
+    assert [(r["refund_id"], r["applied"], r["goes_on"]) for r in done.records] == [
+        ("rf_1", True, "later"),
+        ("rf_2", True, "later"),
+    ]
+    for number, times in ((1, 1), (2, 1), (3, 0)):
+        [document] = run("history", f"rf_{number}", "--json").records
+        told = [e["data"] for e in document["events"] if e["event"] == "refund.resumed"]
+        assert told == [{"person": "ops", "reason": "its field is back"}] * times
+    assert run(*chosen, "--json").records == []

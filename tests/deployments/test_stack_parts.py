@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
-from deployments import stack_environment, stack_people, stack_roles
+from deployments import stack_environment, stack_nights, stack_people, stack_roles
 from deployments.process_identity import ProcessIdentity
 from deployments.stack_home import Home
 from deployments.stack_processes import end_stale
+from deployments.stack_restarts import Restarts
 from deployments.stack_sample import is_idle, read_requests
 from refunds.ledger import migrate, open_ledger, people
 from refunds.ledger.access import accounts
@@ -209,3 +212,44 @@ def test_passwords_that_were_taken_away_are_not_made_again(tmp_path: Path) -> No
     accounts.set_password(open_ledger(settings.ledger_database_url), "ann", "chosen by a person")
     assert stack_people.make(settings) == {}
     assert not stack_people.passwords_file(settings).exists()
+
+
+def test_a_process_that_dies_of_itself_again_and_again_is_given_up() -> None:
+    restarts = Restarts()
+    pauses = [restarts.pause_seconds(1, now=10.0 * number) for number in range(5)]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, None]
+
+
+def test_one_that_dies_of_itself_now_and_then_is_not() -> None:
+    restarts = Restarts()
+    assert {restarts.pause_seconds(1, now=90.0 * number) for number in range(9)} == {0.5}
+
+
+def test_one_that_somebody_kills_is_started_again_at_once_however_often() -> None:
+    restarts = Restarts()
+    assert {restarts.pause_seconds(-9, now=float(number)) for number in range(9)} == {0.5}
+
+
+def test_a_batch_under_way_is_told_when_it_gets_on_and_only_then() -> None:
+    """Prefect's answers one after the other: away, an old night, then two steps of a new one."""
+    old = _progress("night-2026-11-24-progress", 100, "2026-11-24T02:00:00Z")
+    new = [
+        [old, _progress("night-2026-11-25-progress", percent, "2100-01-01T00:00:00Z")]
+        for percent in (0, 50, 50)
+    ]
+    answers = iter([httpx.Response(503), httpx.Response(200, json=[old])])
+    rest = iter(httpx.Response(200, json=found) for found in new)
+    said: list[str] = []
+
+    async def told() -> None:
+        transport = httpx.MockTransport(lambda _: next(answers, None) or next(rest))
+        async with httpx.AsyncClient(transport=transport) as client:
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await stack_nights.tell(Settings(), client, said.append, look_seconds=0)
+
+    asyncio.run(told())
+    assert said == ["so far (0 %)", "so far (50 %)"]
+
+
+def _progress(key: str, percent: float, updated: str) -> dict[str, object]:
+    return {"key": key, "data": percent, "description": "so far", "updated": updated}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-
-import pytest
+from collections.abc import Callable
 
 from deployments.warm_worker_relaunch import Relaunching
 
@@ -22,6 +21,17 @@ async def look() -> int:
     return 0
 
 
+async def find() -> int:
+    """Stands for one that has found a lost run."""
+    return 1
+
+
+def _relaunching(
+    interval_seconds: float = 3_600, on_found: Callable[[], None] = lambda: None
+) -> Relaunching:
+    return Relaunching(interval_seconds, on_found)
+
+
 async def _looked(count: int) -> None:
     # Another thread calls it, so there is no event of this loop to wait for.
     while len(_looks) < count:  # noqa: ASYNC110 - as said above
@@ -32,7 +42,7 @@ def test_it_looks_at_once_and_again_after_a_failure_and_when_a_run_crashed() -> 
     _looks.clear()
 
     async def story() -> None:
-        relaunching = Relaunching(interval_seconds=3_600)
+        relaunching = _relaunching()
         looking = asyncio.create_task(relaunching.at_intervals(f"{__name__}:look", _LOGGER))
         await _looked(1)
         while len(_looks) < 2:
@@ -49,7 +59,7 @@ def test_it_looks_again_after_its_interval() -> None:
     _looks.clear()
 
     async def story() -> None:
-        relaunching = Relaunching(interval_seconds=0.01)
+        relaunching = _relaunching(0.01)
         looking = asyncio.create_task(relaunching.at_intervals(f"{__name__}:look", _LOGGER))
         await _looked(3)
         looking.cancel()
@@ -59,7 +69,28 @@ def test_it_looks_again_after_its_interval() -> None:
     asyncio.run(asyncio.wait_for(story(), 30))
 
 
-@pytest.mark.parametrize("target", [""])
-def test_a_pool_without_such_a_function_has_nothing_to_look_for(target: str) -> None:
-    relaunching = Relaunching(interval_seconds=3_600)
-    asyncio.run(asyncio.wait_for(relaunching.at_intervals(target, _LOGGER), 30))
+def test_what_nobody_has_begun_waits_until_it_has_looked_for_what_was_begun() -> None:
+    told: list[str] = []
+
+    async def story() -> None:
+        relaunching = _relaunching(on_found=lambda: told.append("found"))
+        polling = asyncio.create_task(relaunching.first_look())
+        polling.add_done_callback(lambda _: told.append("polls"))
+        looking = asyncio.create_task(relaunching.at_intervals(f"{__name__}:find", _LOGGER))
+        await polling
+        await relaunching.first_look()
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+    assert told == ["found", "polls"]
+
+
+def test_a_pool_without_such_a_function_has_nothing_to_look_for() -> None:
+    async def story() -> None:
+        relaunching = _relaunching()
+        await relaunching.at_intervals("", _LOGGER)
+        await relaunching.first_look()
+
+    asyncio.run(asyncio.wait_for(story(), 30))

@@ -1,5 +1,6 @@
 """The same facts always give the same digest, and only the same facts do."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -89,3 +90,10 @@ def test_every_field_of_a_request_changes_its_digest() -> None:
 
 def test_a_default_that_is_spelled_out_changes_nothing() -> None:
     assert request(goodwill_minor=0, requested_by="").digest() == request().digest()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(JSON)
+def test_the_canonical_form_is_what_json_writes_with_sorted_keys(value: Any) -> None:
+    written = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert canonical(value) == written

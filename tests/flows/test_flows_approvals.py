@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
+from refunds.doctor import prefect_api
+from refunds.doctor.findings import Unwell
 from refunds.errors import ApproverRefused, ChargeDisputed, Conflict, DecisionLate, DigestStale
 from refunds.models import RefundRequest
 from tasks import upkeep
@@ -144,6 +146,21 @@ async def test_a_card_goes_through_the_notification_block_that_the_policy_names(
     assert f"/refunds/{request.refund_id}/review" in message["text"]
     assert _cards(world, request) == []
     await _reject(world, request, task)
+
+
+async def test_the_doctor_names_a_card_block_that_the_policy_names_and_prefect_does_not_have(
+    world: World,
+) -> None:
+    await CustomWebhookNotificationBlock(name="refunds", url="http://127.0.0.1:9").asave(
+        "refund-cards", overwrite=True
+    )
+    leads = 'audience = "finance-leads"'
+    edit_policy(leads, f'{leads}\nblock = "slack-webhook/nowhere"')
+    with pytest.raises(Unwell) as found:
+        await prefect_api.card_blocks()
+    assert "slack-webhook/nowhere (level leads)" in found.value.seen
+    edit_policy(leads, f'{leads}\nblock = "custom-webhook/refund-cards"')
+    assert await prefect_api.card_blocks() == "custom-webhook/refund-cards"
 
 
 async def test_an_order_that_changed_meanwhile_is_asked_about_anew(world: World) -> None:

@@ -1,9 +1,13 @@
 """Killed at any moment: a further run finishes the refund, and each act happened once."""
 
-import pytest
+from datetime import datetime
+from uuid import UUID
 
-from refunds.ledger import effects
-from tasks import upkeep
+import pytest
+from prefect.client.orchestration import get_client
+
+from refunds.ledger import effects, requests
+from tasks import runs, upkeep
 from tests.flows.flows_world import World, fault, until
 
 pytestmark = pytest.mark.anyio
@@ -62,3 +66,20 @@ async def test_a_refund_killed_while_it_waits_is_decided_and_paid_once(world: Wo
         assert await upkeep.relaunch_lost.fn() >= 1
     assert (await world.work(request)).is_completed()
     world.assert_paid_once(request)
+
+
+async def test_a_run_that_takes_over_goes_before_all_that_nobody_has_begun(world: World) -> None:
+    begun, queued = world.request(), world.request()
+    await world.refunds.submit([begun])
+    await world.refunds.submit([queued])
+    further = await runs.launch(begun.refund_id, again=True)
+    first = requests.read(world.ledger, queued.refund_id)["run_id"]
+    due = {run_id: await _due_at(run_id) for run_id in (further, first)}
+    assert due[further] < due[first]
+
+
+async def _due_at(run_id: str) -> datetime:
+    async with get_client() as client:
+        due = (await client.read_flow_run(UUID(run_id))).next_scheduled_start_time
+    assert due is not None
+    return due

@@ -1,10 +1,16 @@
 """Whatever arrives from Prefect's side of the house, the ledger decides."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.flow_engine import run_flow
 from prefect.states import Completed, Pending, Running, Scheduled
 
+from flows.refund import refund
+from refunds.ledger import requests
 from tests.flows.flows_world import World
 
 pytestmark = pytest.mark.anyio
@@ -81,12 +87,68 @@ async def test_an_answer_that_the_ledger_does_not_take_is_asked_again(world: Wor
         await world.resume(request, APPROVE | {"approver": approver})
         await world.until_waiting(request, begun=begun)
         world.assert_nothing_paid(request)
-    refused = {event["why"] for event in world.events(request, "decision.refused")}
-    assert refused
-    assert all("asked for this refund" in why for why in refused)
+    # Each once, though every answer is read again whenever the run is woken.
+    refused = [(e["person"], e["why"]) for e in world.events(request, "decision.refused")]
+    assert [person for person, _ in refused] == ["SAM", "\u200bsam"]
+    assert all("asked for this refund" in why for _, why in refused)
+    assert "SAM asked for this refund" in await world.form_text(request)
     await world.resume(request, APPROVE)
     await world.end_of(task)
     world.assert_paid_once(request)
+
+
+async def test_an_answer_that_was_refused_is_not_taken_later_when_nobody_is_looking(
+    world: World,
+) -> None:
+    request = world.request(FOR_A_PERSON)
+    task = await world.start_waiting(request)
+    world.dispute(request)
+    await world.resume(request, APPROVE)
+    await world.until_waiting(request, "approval-2")
+    await world.resume(request, APPROVE | {"approver": "bob"})
+    await world.until_waiting(request, "approval-2", begun=2)
+    assert [e["person"] for e in world.events(request, "decision.refused")] == ["lea", "bob"]
+    world.assert_nothing_paid(request)
+    await world.refunds.decide(request.refund_id, "reject", person="lea")
+    await world.end_of(task)
+
+
+# What Prefect sees by the parameters' schema, and what only the run sees.
+WRONG: dict[str, tuple[bool, dict[str, Any], str]] = {
+    "lower case": (True, {"currency": "usd"}, "'usd' is not an ISO 4217 currency code"),
+    "another currency": (False, {"currency": "EUR"}, "is in USD, the request in EUR"),
+    "a control character": (True, {"reason": "a\x07b"}, "control character U+0007 at position 1"),
+    "a line break": (False, {"reason": "broken\n"}, "must be one line with no space"),
+    "NUL": (True, {"message": "a\x00b"}, "control character U+0000 at position 1"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_parameters_that_are_no_refund_are_refused_by_prefect_or_the_run_and_not_stored(
+    world: World, wrong: str
+) -> None:
+    is_seen_by_prefect, changes, said = WRONG[wrong]
+    request = world.request(FOR_A_PERSON)
+    parameters = {"request": request.plain() | changes}
+    async with get_client() as client:
+        deployment = await client.read_deployment_by_name("refund/refund")
+
+        async def start(*, enforce: bool) -> str:
+            given = {"parameters": parameters, "enforce_parameter_schema": enforce}
+            path = f"/deployments/{deployment.id}/create_flow_run"
+            return str((await client._client.post(path, json=given)).json()["id"])
+
+        if is_seen_by_prefect:
+            with pytest.raises(PrefectHTTPStatusError, match="Validation failed for field"):
+                await start(enforce=True)
+        # Whoever holds Prefect's password can ask it not to look.
+        run = await client.read_flow_run(UUID(await start(enforce=not is_seen_by_prefect)))
+    going: Any = run_flow(refund, flow_run=run, return_type="state")
+    state = await going
+    assert state.is_failed()
+    assert said in str(state.message)
+    assert not requests.is_known(world.ledger, request.refund_id)
+    assert world.acts(request) == []
 
 
 async def test_a_typed_name_is_not_enough_for_a_large_amount_and_is_told_so(world: World) -> None:

@@ -86,6 +86,17 @@ def test_a_session_ends_after_an_idle_hour_or_a_working_day(
     assert (sessions.find(desk.ledger, token) is not None) == lives
 
 
+def test_sessions_that_are_over_are_dropped_and_others_stay(desk: Desk) -> None:
+    old = sessions.open_session(desk.ledger, "hal", "password", HERE)
+    desk.clock.advance(1.1 * 3600)
+    new = sessions.open_session(desk.ledger, "ida", "password", HERE)
+    assert len(rows(desk, schema.sessions)) >= 2
+    assert sessions.forget_dead(desk.ledger) >= 1
+    assert sessions.forget_dead(desk.ledger) == 0
+    assert sessions.find(desk.ledger, old) is None
+    assert sessions.find(desk.ledger, new) is not None
+
+
 def test_a_key_is_shown_once_and_kept_as_a_digest(desk: Desk) -> None:
     text = api_keys.create(desk.ledger, "shop", [Scope.READ, Scope.WRITE])
     key = api_keys.find(desk.ledger, text)
@@ -136,7 +147,7 @@ def test_a_bucket_gives_its_burst_and_then_one_at_a_time(desk: Desk) -> None:
     assert rates.take(desk.ledger, "ann", rate) is None
     assert rates.take(desk.ledger, "ann", rate) == timedelta(seconds=10)
     desk.clock.advance(30)
-    rates.forget_full(desk.ledger)
+    assert rates.forget_full(desk.ledger) >= 1
     assert [row for row in rows(desk, schema.buckets) if row["full_at"] <= desk.clock()] == []
     assert [rates.take(desk.ledger, "ann", rate) for _ in range(4)].count(None) == 3
 

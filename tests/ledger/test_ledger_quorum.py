@@ -48,7 +48,26 @@ CHANGES = st.one_of(
 ASKS = st.tuples(st.just("ask"), st.sampled_from([2, 2, 1, 3]), st.sampled_from([False, True]))
 # Each question is followed by enough votes, and a change now and then, to be decided by them.
 FOLLOWS = st.integers(0, 4).flatmap(lambda number: VOTES if number else CHANGES)
-STEPS = st.lists(st.tuples(ASKS, *[FOLLOWS] * 6), min_size=2, max_size=4)
+
+
+def _stood_in_for(away: str, delegate: str) -> st.SearchStrategy[tuple[Any, ...]]:
+    """A question that a delegate answers for somebody, and then either of them or a third."""
+    change = ("absence", away, delegate)
+    voters = st.sampled_from([away, delegate, *TEAM])
+    said = st.tuples(
+        *(st.just("vote"), voters, st.sampled_from([None, None, away])),
+        *(st.just(True), st.just("approve")),
+    )
+    for_them = st.just(("vote", delegate, away, True, "approve"))
+    return st.tuples(ASKS, st.just(change), *[for_them | said] * 4)
+
+
+PAIRS = st.permutations(TEAM).map(lambda team: team[:2])
+STEPS = st.lists(
+    st.one_of(st.tuples(ASKS, *[FOLLOWS] * 6), PAIRS.flatmap(lambda pair: _stood_in_for(*pair))),
+    min_size=2,
+    max_size=4,
+)
 
 
 @pytest.fixture

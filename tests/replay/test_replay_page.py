@@ -4,7 +4,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from playwright.sync_api import Page, sync_playwright
 from starlette.testclient import TestClient
 
 from refunds import timeline
-from refunds.ledger import history
+from refunds.authority import Person
+from refunds.ledger import history, people, schema
 from refunds.ledger.access import accounts
 from refunds.models import RefundRequest
 from refunds.service import limits, picture
@@ -34,7 +35,7 @@ def service(world: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=1, memory_cost=64))
     accounts.set_password(world.ledger, "ops", PASSWORD)
     for limit in limits.ALL:
-        limit.forget()
+        monkeypatch.setattr(limit, "spend", lambda _: None)
 
 
 @pytest.fixture
@@ -67,6 +68,19 @@ def a_page(chromium_path: Path) -> Iterator[Page]:
         chromium = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM)
         yield chromium.new_page(viewport={"width": 1280, "height": 1000})
         chromium.close()
+
+
+@pytest.fixture
+def registered(world: Rehearsal) -> Iterator[Callable[[str, tuple[str, ...]], Person]]:
+    """Registers people, of whom none is left afterwards."""
+
+    def add(person_id: str, roles: tuple[str, ...]) -> Person:
+        person = Person(person_id=person_id, name=person_id, roles=roles)
+        return people.add(world.ledger, person, by="test")
+
+    yield add
+    with world.ledger.writing() as connection:
+        connection.execute(schema.people.delete())
 
 
 def stuck(world: Rehearsal) -> RefundRequest:
@@ -173,6 +187,37 @@ def test_a_form_that_is_not_ours_does_nothing(
     )
     assert answer.status_code == 403
     assert history.read(world.ledger, request.refund_id) == before
+
+
+@pytest.mark.parametrize(
+    ("person", "roles", "may"),
+    [
+        ("ops", ("approver",), True),
+        ("ops", ("finance-leads",), True),
+        ("ops", ("auditor",), False),
+        ("lea", ("approver",), False),
+    ],
+)
+def test_refunds_are_resumed_and_reset_by_those_who_have_a_role_that_decides(
+    world: Rehearsal,
+    browser: Browser,
+    registered: Callable[[str, tuple[str, ...]], Person],
+    person: str,
+    roles: tuple[str, ...],
+    may: bool,
+) -> None:
+    request = stuck(world)
+    before = history.read(world.ledger, request.refund_id)
+    registered(person, roles)
+    where = f"/inbox/{request.refund_id}"
+    assert browser.get("/stuck").status_code == (200 if may else 403)
+    assert browser.get(f"{where}/timeline").status_code == 200
+    assert ("What was mended" in browser.text) == may
+    assert ("You can look, but not resume or reset it" in browser.text) != may
+    for form in ("reset", "resume"):
+        answer = browser.post(f"{where}/{form}", to="load_order", reason="mended", apply="")
+        assert (answer.status_code == 403) != may, form
+    assert (history.read(world.ledger, request.refund_id) == before) != may
 
 
 def test_whoever_is_not_signed_in_sees_no_timeline(world: Rehearsal, service: None) -> None:

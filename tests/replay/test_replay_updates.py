@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from refunds.api import AsyncRefunds
 from refunds.errors import BadInput, Conflict, NothingToDecide
-from refunds.ledger import approvals, journal, updates, waits
+from refunds.ledger import approvals, effects, journal, updates, waits
 from refunds.ledger.updates import Update
 from refunds.models import RefundRequest
 from refunds.replay import replay
+from tasks import further_cards
 from tests.replay import paths
 from tests.replay.rehearsal import Rehearsal
 
@@ -121,3 +123,70 @@ def test_without_an_open_question_there_is_no_deadline_to_move(world: Rehearsal)
     assert world.run(request) == "killed"
     with pytest.raises(NothingToDecide):
         update(world, request, priority=1)
+
+
+# --- The card for whoever is asked instead ---
+
+
+def ask_instead(world: Rehearsal, request: RefundRequest, audience: str) -> dict[str, Any]:
+    changed = AsyncRefunds().update(request.refund_id, person="ops", audience=audience)
+    return dict(world.do(changed))
+
+
+def cards_to(world: Rehearsal, request: RefundRequest, audience: str) -> list[str]:
+    """The keys of the cards that the outside world has for an audience."""
+    params = {"refund_id": request.refund_id}
+    messages = world.client.get("/notices/v1/messages", params=params).json()["messages"]
+    return [m["reference"] for m in messages if m["to"] == audience]
+
+
+def test_whoever_is_asked_instead_gets_one_card_that_is_an_effect_with_its_key(
+    world: Rehearsal,
+) -> None:
+    request = paths.asked(world)
+    assert ask_instead(world, request, "night-shift")["card_sent"]
+    assert ask_instead(world, request, "night-shift")["card_sent"]
+    [key] = cards_to(world, request, "night-shift")
+    [effect] = [e for e in effects.of_refund(world.ledger, request.refund_id) if e["key"] == key]
+    assert (effect["step"], effect["state"], effect["sends"]) == ("send_card", "succeeded", 1)
+    world.decide(request, "approve")
+    assert world.run(request) == "PAID"
+    assert replay(world.document(request)).difference is None
+
+
+@pytest.mark.parametrize("died", ["before it was sent", "after it was sent"])
+def test_a_card_whose_sender_died_is_sent_by_the_sweep_once(
+    world: Rehearsal, monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    request = paths.asked(world)
+    with monkeypatch.context() as patch:
+
+        async def die(_refund_id: str) -> bool:
+            raise SystemExit
+
+        def die_late(*_args: Any, **_named: Any) -> None:
+            raise SystemExit
+
+        if died == "before it was sent":
+            patch.setattr(further_cards, "send", die)
+        else:
+            patch.setattr(effects, "record", die_late)
+        with pytest.raises(SystemExit):
+            ask_instead(world, request, "night-shift")
+    assert len(cards_to(world, request, "night-shift")) == (died == "after it was sent")
+    assert [world.do(further_cards.send_unsent()) for _ in range(2)] == [1, 0]
+    assert len(cards_to(world, request, "night-shift")) == 1
+
+
+def test_a_card_that_could_not_be_sent_goes_out_later_and_only_to_whoever_is_asked_then(
+    world: Rehearsal,
+) -> None:
+    request = paths.asked(world)
+    endpoint = {"endpoint": "POST /notices/v1/messages", "kind": "error_before"}
+    world.faults(endpoint | {"match": {"refund_id": request.refund_id}})
+    assert not ask_instead(world, request, "night-shift")["card_sent"]
+    assert not ask_instead(world, request, "day-shift")["card_sent"]
+    world.faults()
+    assert [world.do(further_cards.send_unsent()) for _ in range(2)] == [1, 0]
+    assert cards_to(world, request, "night-shift") == []
+    assert len(cards_to(world, request, "day-shift")) == 1

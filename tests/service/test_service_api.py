@@ -167,6 +167,10 @@ def test_a_refund_that_is_over_cannot_be_resumed(desk: World) -> None:
         ("POST", "/refunds", Scope.READ),
         ("POST", "/refunds/rf_1/decisions", Scope.WRITE),
         ("POST", "/refunds/rf_1/resume", Scope.READ),
+        ("GET", "/refunds/rf_1/reset?to=load_order", Scope.STEER),
+        ("POST", "/refunds/rf_1/reset", Scope.WRITE),
+        ("POST", "/refunds/rf_1/updates", Scope.WRITE),
+        ("GET", "/refunds/rf_1/export", Scope.STEER),
         ("GET", "/metrics", Scope.READ),
     ],
 )
@@ -178,6 +182,10 @@ def test_no_door_opens_without_a_key_or_without_its_scope(
         body = desk.request()
     if path.endswith("resume"):
         body = {}
+    if path.endswith("reset"):
+        body = {"to": "load_order", "reason": "typo"}
+    if path.endswith("updates"):
+        body = {"priority": 1}
     given: dict[str, Any] = {"json": body} if method == "POST" else {}
     stranger = desk.client.request(method, path, **given)
     assert (stranger.status_code, stranger.headers["WWW-Authenticate"]) == (401, "Bearer")

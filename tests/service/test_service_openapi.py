@@ -33,6 +33,10 @@ _OPERATIONS = (
     ("GET", "/refunds/{refund_id}/history"),
     ("POST", "/refunds/{refund_id}/decisions"),
     ("POST", "/refunds/{refund_id}/resume"),
+    ("GET", "/refunds/{refund_id}/reset"),
+    ("POST", "/refunds/{refund_id}/reset"),
+    ("POST", "/refunds/{refund_id}/updates"),
+    ("GET", "/refunds/{refund_id}/export"),
 )
 
 

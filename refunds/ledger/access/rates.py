@@ -38,9 +38,8 @@ def take(ledger: Ledger, name: str, rate: Rate, count: int = 1) -> timedelta | N
     return None
 
 
-def forget_full(ledger: Ledger) -> None:
-    """Drop the buckets that are full again: no row and a full bucket are the same."""
+def forget_full(ledger: Ledger) -> int:
+    """Drop the buckets that are full again, which are the same as none; returns how many."""
     with ledger.writing() as connection:
-        connection.execute(
-            schema.buckets.delete().where(schema.buckets.c.full_at <= ledger.clock())
-        )
+        full = schema.buckets.c.full_at <= ledger.clock()
+        return connection.execute(schema.buckets.delete().where(full)).rowcount

@@ -43,14 +43,10 @@ def open_session(
     The session that the browser had before ends: what was planted there is worth nothing.
     """
     token, now = home_secrets.random_text(), ledger.clock()
-    row = schema.sessions.c
     with ledger.writing() as connection:
-        old = _digest(replaces) if replaces else ""
-        connection.execute(
-            schema.sessions.delete().where(
-                sa.or_(row.expires_at <= now, row.seen_at <= now - _IDLE, row.token_digest == old)
-            )
-        )
+        if replaces:
+            old = schema.sessions.c.token_digest == _digest(replaces)
+            connection.execute(schema.sessions.delete().where(old))
         connection.execute(
             schema.sessions.insert().values(
                 token_digest=_digest(token),
@@ -86,6 +82,14 @@ def find(ledger: Ledger, token: str) -> Session | None:
             )
     names = ("token_digest", "person_id", "form_token", "how", "opened_at")
     return Session(**{name: found[name] for name in names})
+
+
+def forget_dead(ledger: Ledger) -> int:
+    """Drop the sessions that are over; returns how many."""
+    row, now = schema.sessions.c, ledger.clock()
+    is_over = sa.or_(row.expires_at <= now, row.seen_at <= now - _IDLE)
+    with ledger.writing() as connection:
+        return connection.execute(schema.sessions.delete().where(is_over)).rowcount
 
 
 def close(ledger: Ledger, session: Session) -> None:

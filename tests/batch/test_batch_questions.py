@@ -1,0 +1,116 @@
+"""Who is asked by a batch is asked as by the single chain, and a model is heard once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from refunds.authority import Person
+from refunds.ledger import people
+from refunds.models import RefundRequest
+from refunds.policy_file import DEFAULT_POLICY_FILE
+from refunds.settings import settings
+from tasks import chat, notifier
+from tests.batch.batch_world import World
+from tests.tasks.model_server import ModelServer, Said
+from tests.tasks.test_tasks_cards import Messenger
+
+
+@pytest.fixture
+def server(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    """A model that approves of everything."""
+    with ModelServer().running() as server:
+        monkeypatch.setenv("REFUNDS_MODEL_URL", server.url)
+        monkeypatch.setenv("REFUNDS_MODEL_NAME", "reader-1")
+        settings.cache_clear()
+        chat._understood.clear()
+        yield server
+
+
+def keys_of(world: World, requests: list[RefundRequest]) -> set[str]:
+    """What was done for these, without their ids."""
+    ids = {request.refund_id for request in requests}
+    return {act["key"].partition(":")[2] for act in world.acts() if act["refund_id"] in ids}
+
+
+def test_approvers_with_a_contact_get_a_link_of_their_own_from_a_batch_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFUNDS_LINK_SECRET", "a secret of at least thirty-two characters")
+    settings.cache_clear()
+    ann = Person(
+        person_id="ann", name="Ann", roles=("refund-approvers",), contact="ann@example.com"
+    )
+    people.add(world.ledger, ann, by="admin")
+    together = world.requests(2, "link", goodwill_minor=9_000)
+    prefect_runs = world.carry(world.take_together(together))
+    assert world.states() == {"awaiting_approval": 2}
+    assert len(prefect_runs.created) == 2
+    singly = world.requests(1, "lonk", goodwill_minor=9_000)
+    world.carry_singly(singly)
+    assert keys_of(world, together) == keys_of(world, singly)
+    assert len(keys_of(world, together)) == 2
+    [letter] = [
+        act["request"]
+        for act in world.acts()
+        if act["refund_id"] == "link_00001" and act["request"]["to"] == "ann@example.com"
+    ]
+    assert "link=" in letter["link"]
+    assert world.broken() == []
+
+
+def test_a_levels_messenger_gets_a_batchs_question_once_and_the_inbox_where_it_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messenger = Messenger()
+
+    async def load(_name: str) -> Messenger:
+        return messenger
+
+    monkeypatch.setattr(notifier, "load", load)
+    rules = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
+    first = 'audience = "refund-approvers"\n'
+    assert first in rules
+    mine = settings().home_dir / "policy.toml"
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text(rules.replace(first, f'{first}block = "messenger/team"\n', 1))
+    told = world.requests(2, "told", goodwill_minor=9_000)
+    batch_id = world.take_together(told)
+    world.carry(batch_id)
+    assert len(messenger._messages) == 2
+    assert keys_of(world, told) == set()
+
+    messenger._fails = ConnectionRefusedError()
+    failed = world.requests(1, "fell", goodwill_minor=9_000)
+    world.carry(world.take_together(failed))
+    assert keys_of(world, failed) == {"send_card:1:team"}
+    assert world.states() == {"awaiting_approval": 3}
+    assert world.broken() == []
+
+
+def test_what_a_model_said_is_heard_though_it_is_switched_off_meanwhile(
+    world: World, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behave = lambda _: Said.answer(recommendation="review", reasons=["Odd."])
+    wanted = world.requests(2, "said", message="It is too large for my table.")
+    batch_id = world.take_together(wanted)
+    # The process dies after the answers and before the verdicts.
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.batch.assess", _die)
+        with pytest.raises(ExceptionGroup, match="TaskGroup"):
+            world.carry(batch_id)
+    assert len(server.asked) == 2
+
+    monkeypatch.delenv("REFUNDS_MODEL_URL")
+    settings.cache_clear()
+    world.carry(batch_id)
+    assert len(server.asked) == 2
+    assert world.states() == {"awaiting_approval": 2}
+    reasons = [reason["text"] for reason in world.row("said_00001")["reasons"]]
+    assert any("Odd." in reason for reason in reasons), reasons
+    assert world.broken() == []
+
+
+def _die(_: object) -> None:
+    raise ConnectionResetError

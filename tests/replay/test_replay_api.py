@@ -1,0 +1,93 @@
+"""Programs steer through the service: a reset, an update, a bundle to take home."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from refunds.ledger import approvals
+from refunds.ledger.access import api_keys
+from refunds.scopes import Scope
+from refunds.service import limits
+from refunds.service.app import build
+from refunds.settings import settings
+from refunds.verify import bundles
+from tests.replay import paths
+from tests.replay.rehearsal import Rehearsal
+from tests.service.service_world import HERE
+
+
+class Program:
+    """A program with a key that may look and steer."""
+
+    def __init__(self, client: TestClient, key: str) -> None:
+        self._client = client
+        self._headers = {"Authorization": f"Bearer {key}"}
+
+    def get(self, path: str) -> Response:
+        return self._client.get(path, headers=self._headers)
+
+    def post(self, path: str, **body: Any) -> Response:
+        return self._client.post(path, json=body, headers=self._headers)
+
+
+@pytest.fixture
+def program(world: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    for limit in limits.ALL:
+        monkeypatch.setattr(limit, "spend", lambda _: None)
+    key = api_keys.create(world.ledger, "ops-bot", [Scope.READ, Scope.STEER])
+    with TestClient(build(settings()), base_url=HERE) as client:
+        yield Program(client, key)
+
+
+def test_a_program_sees_what_a_reset_would_do_and_then_does_it(
+    world: Rehearsal, program: Program
+) -> None:
+    request = world.request()
+    world.prefect.dies_before = "create_return_label"
+    assert world.run(request) == "killed"
+    where = f"/refunds/{request.refund_id}/reset"
+    shown = program.get(f"{where}?to=load_order").json()
+    assert (shown["applied"], shown["refusal"], shown["done_over"][0]) == (
+        False,
+        None,
+        "load_order",
+    )
+    assert [e for e in world.document(request).events if e.event == "refund.reset"] == []
+    assert program.post(where, to="load_order").status_code == 422
+    done = program.post(where, to="load_order", reason="the shop corrected it")
+    assert (done.status_code, done.json()["applied"], done.json()["run_id"]) == (200, True, None)
+    [told] = [e.data for e in world.document(request).events if e.event == "refund.reset"]
+    assert (told["person"], told["reason"]) == ("key ops-bot", "the shop corrected it")
+    assert world.run(request) == "PAID"
+
+
+def test_a_reset_behind_a_payment_is_a_conflict(world: Rehearsal, program: Program) -> None:
+    request = world.request()
+    world.prefect.dies_before = "sync_crm"
+    assert world.run(request) == "killed"
+    where = f"/refunds/{request.refund_id}/reset"
+    assert "it is paid" in program.get(f"{where}?to=load_order").json()["refusal"]
+    answer = program.post(where, to="load_order", reason="typo")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:durable-refunds:cannot-reset")
+
+
+def test_a_program_changes_an_open_question(world: Rehearsal, program: Program) -> None:
+    request = paths.asked(world)
+    where = f"/refunds/{request.refund_id}/updates"
+    assert program.post(where).status_code == 422
+    changed = program.post(where, priority=1, audience="night-shift", note="call first").json()
+    assert changed["changes"] == {"priority": 1, "audience": "night-shift", "note": "call first"}
+    assert (changed["question"], changed["card_sent"]) == ("open", True)
+    standing = approvals.standing(world.ledger, request.refund_id)
+    assert standing is not None
+    assert (standing.priority, standing.levels[0].audience) == (1, "night-shift")
+
+
+def test_the_bundle_that_is_taken_home_is_sealed(world: Rehearsal, program: Program) -> None:
+    request = paths.approve(world)
+    answer = program.get(f"/refunds/{request.refund_id}/export")
+    assert answer.headers["Refunds-Seal"] == bundles.seal_of(answer.content)
+    assert answer.content == bundles.made(world.ledger, request.refund_id)
