@@ -88,7 +88,7 @@ def _said(opinion: dict[str, Any]) -> str:
     )
 
 
-def form_text(approval: ApprovalRequest, refusals: tuple[str, ...]) -> str:
+def form_text(approval: ApprovalRequest, refusals: tuple[str, ...], timeline: str = "") -> str:
     """What stands above the Resume form: every fact that is bound, and answers not taken."""
     reasons = [reason.plain() for reason in approval.reasons]
     notes = [f"**Not taken:** {escaped(refusal)}" for refusal in refusals]
@@ -101,7 +101,8 @@ def form_text(approval: ApprovalRequest, refusals: tuple[str, ...]) -> str:
         )
     facts = facts_markdown(approval.facts, reasons, approval.digest)
     deadline = f"The question expires {approval.deadline:%Y-%m-%d %H:%M} UTC."
-    return "\n\n".join([*notes, facts, deadline])
+    link = f" [Its timeline]({timeline}) shows what happened so far." if timeline else ""
+    return "\n\n".join([*notes, facts, deadline + link])
 
 
 def run_name(case: Case) -> str:
