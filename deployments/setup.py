@@ -101,7 +101,8 @@ async def _save_blocks(settings: Settings) -> None:
         await block_type.aregister_type_and_schema()
     ledger = connector(settings.ledger_database_url)
     await ledger.asave(LEDGER_BLOCK, overwrite=True)
-    await connector(settings.shop_database_url).asave(SHOP_BLOCK, overwrite=True)
+    if not settings.shop_block:
+        await connector(settings.shop_database_url).asave(SHOP_BLOCK, overwrite=True)
     # Refers to the ledger's block, which has an id now, and holds no copy of its password.
     results = LedgerStorage(connector=ledger)
     await results.asave(RESULTS_BLOCK.rpartition("/")[2], overwrite=True)

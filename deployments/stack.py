@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -119,7 +120,9 @@ async def _supervise(
     announced = False
 
     def say(sentence: str) -> None:
-        console.print(sentence, markup=False)
+        # In the background this is written to a disk, which may be full.
+        with contextlib.suppress(OSError):
+            console.print(sentence, markup=False)
 
     def ready(pids: dict[str, int]) -> None:
         nonlocal announced

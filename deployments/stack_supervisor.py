@@ -17,6 +17,9 @@ from deployments.stack_restarts import Restarts
 from deployments.stack_roles import Role
 from refunds.settings import Settings
 
+# How often a full disk is tried again: often enough for whoever just made room on it.
+_NO_ROOM_SECONDS = 8.0
+
 
 class Supervisor:
     """One stack, from its first process to the end of its last.
@@ -40,6 +43,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failure: StackFailed | None = None
+        self._unnoted = asyncio.Event()
         # The system closes the writing end with this process, however it ends.
         self._lifeline, self._lifeline_writer = os.pipe()
 
@@ -73,7 +77,7 @@ class Supervisor:
                 if stack_roles.needs_sandbox(self._settings):
                     group.create_task(self._serve(stack_roles.sandbox(self._settings), client))
                 # It loads its modules, which takes as long, while the server starts.
-                set_up = await self._start(stack_roles.set_up(self._settings))
+                set_up = await self._begin(stack_roles.set_up(self._settings))
                 await stack_ready.until_done(set_up, self._home)
                 del self._children[set_up.role.name]
                 group.create_task(self._serve(stack_roles.service(self._settings), client))
@@ -85,14 +89,14 @@ class Supervisor:
 
     async def _serve(self, role: Role, client: httpx.AsyncClient) -> None:
         began = time.monotonic()
-        child = await self._start(role)
+        child = await self._begin(role)
         await stack_ready.until(child, lambda: stack_ready.is_healthy(child, client), self._home)
         self._say(f"{role.name} ready ({time.monotonic() - began:.1f} s)")
 
     async def _work(self, client: httpx.AsyncClient) -> None:
         began, since = time.monotonic(), datetime.now(UTC)
         pool_type = await stack_ready.pool_type(self._settings, client)
-        child = await self._start(stack_roles.worker(self._settings, pool_type))
+        child = await self._begin(stack_roles.worker(self._settings, pool_type))
         await stack_ready.until(
             child,
             lambda: stack_ready.worker_reports(self._settings, client, since),
@@ -100,11 +104,19 @@ class Supervisor:
         )
         self._say(f"worker ready ({time.monotonic() - began:.1f} s)")
 
+    async def _begin(self, role: Role) -> Child:
+        """Start a role's process and write it down, so that a later `up` or `down` finds it."""
+        child = await self._start(role)
+        self._note()
+        return child
+
     async def _start(self, role: Role) -> Child:
         child = await Child.start(role, self._home, self._lifeline)
         self._children[role.name] = child
-        self._home.write_processes({"supervisor": os.getpid(), **self._pids()})
         return child
+
+    def _note(self) -> None:
+        self._home.write_processes({"supervisor": os.getpid(), **self._pids()})
 
     def _pids(self) -> dict[str, int]:
         return {name: child.pid for name, child in self._children.items()}
@@ -128,6 +140,7 @@ class Supervisor:
     async def _stay_up(self, sample: Role | None, *, until_idle: bool) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._keep(each)) for each in self._children.values()]
+            tasks.append(group.create_task(self._keep_notes()))
             tasks.append(group.create_task(self._tell_nights()))
             if sample is not None:
                 tasks.append(group.create_task(self._show(sample, until_idle=until_idle)))
@@ -152,12 +165,34 @@ class Supervisor:
                 return
             self._say(f"{what}; starting it again; see {self._home.log(role.name)}")
             await asyncio.sleep(pause_seconds)
-            child = await self._start(role)
-            self._ready(self._pids())
+            child = await self._start_again(role)
+            self._unnoted.set()
+
+    async def _start_again(self, role: Role) -> Child:
+        """Start a role's process, however long the machine has no room for it."""
+        while True:
+            try:
+                return await self._start(role)
+            except OSError as error:
+                self._say(f"{role.name} could not be started, and will be: {error}")
+                await asyncio.sleep(_NO_ROOM_SECONDS)
+
+    async def _keep_notes(self) -> None:
+        """Write down anew what runs whenever that changed; a full disk delays it."""
+        while True:
+            await self._unnoted.wait()
+            self._unnoted.clear()
+            try:
+                self._note()
+                self._ready(self._pids())
+            except OSError as error:
+                self._say(f"what runs could not be written down, and will be: {error}")
+                self._unnoted.set()
+                await asyncio.sleep(_NO_ROOM_SECONDS)
 
     async def _show(self, role: Role, *, until_idle: bool) -> None:
         """Run the sample; with `until_idle` its end is the stack's."""
-        child = await self._start(role)
+        child = await self._begin(role)
         status = await asyncio.shield(child.ended)
         del self._children[role.name]
         if status != 0:

@@ -14,6 +14,7 @@ async def sweep() -> dict[str, int]:
         "woken": await upkeep.wake_ended(),
         "relaunched": await upkeep.relaunch_lost(),
         "batches": await upkeep.relaunch_batches(),
+        "nights": await upkeep.relaunch_night(),
         "reports": await upkeep.send_reports(),
         "cards": await upkeep.send_unsent_cards(),
         "forgotten": await upkeep.forget_visits(),

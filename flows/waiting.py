@@ -57,13 +57,16 @@ async def for_decision(case: Case, approval: ApprovalRequest, level: Level) -> A
     answer = await cards.record_approval(case, approval, level)
     if not answer.begun:
         return answer
-    form = approval_form(approval, answer.refusals)
+    form = approval_form(approval, answer.refusals, answer.timeline)
     return await hold(f"approval-{case.round}-{level}-{answer.begun}", form)
 
 
-def approval_form(approval: ApprovalRequest, refusals: tuple[str, ...] = ()) -> type[RunInput]:
+def approval_form(
+    approval: ApprovalRequest, refusals: tuple[str, ...] = (), timeline: str = ""
+) -> type[RunInput]:
     """The form that Prefect shows, under every fact that is bound."""
-    return ApprovalForm.with_initial_data(description=wording.form_text(approval, refusals))
+    text = wording.form_text(approval, refusals, timeline)
+    return ApprovalForm.with_initial_data(description=text)
 
 
 async def for_settlement(case: Case) -> Payment:

@@ -373,12 +373,14 @@ class Answer(Value):
     `decision` is None while nobody decided; then `begun` is how often the run has begun to
     wait, or 0 when this level's time is over. `is_stale` means that the facts changed and the
     question has to be put anew. `refusals` are answers that were given and could not be taken.
+    `timeline` is the address of the page that shows what happened so far.
     """
 
     decision: Decision | None
     is_stale: bool = False
     begun: int = 0
     refusals: tuple[str, ...] = ()
+    timeline: str = ""
 
 
 class Standstill(Value):

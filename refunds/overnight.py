@@ -18,8 +18,8 @@ from tasks import books, runs
 # The longest a night's batch is watched, in seconds: a night.
 _NIGHT_SECONDS = 8 * 3600
 
-# How often a running night is looked at, in seconds: a bar that moves twice a second looks alive.
-_LOOK_SECONDS = 0.5
+# How often a running night is looked at, in seconds: often enough for a bar to look alive.
+_LOOK_SECONDS = 1.0
 
 # A list that a person reads; a year has more nights than anybody looks at.
 _MOST_NIGHTS = 60

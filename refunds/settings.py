@@ -5,6 +5,7 @@
 """
 
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -18,7 +19,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from refunds import home_secrets
 from refunds.errors import BadInput
@@ -65,6 +66,8 @@ class Settings(BaseSettings):
 
     ledger_url: SecretStr = SecretStr("")
     shop_url: SecretStr = SecretStr("")
+    # A prefect-sqlalchemy connector block of your own, in place of the address.
+    shop_block: str = ""
     prefect_database_url: SecretStr = SecretStr("")
     # What the embedded Prefect API asks for, as `user:password`. Empty: what `refunds up` made
     # for this home; `off`: nothing.
@@ -142,6 +145,14 @@ class Settings(BaseSettings):
         if self.model_url and not self.model_name and not self.is_sandbox_model:
             raise ValueError("REFUNDS_MODEL_URL is set: name the model in REFUNDS_MODEL_NAME")
         return self
+
+    def secret_texts(self) -> Iterator[str]:
+        """Every secret among the settings, as it stands there."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for secret in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(secret, SecretStr):
+                    yield secret.get_secret_value()
 
     @property
     def asked_model(self) -> str:
@@ -243,6 +254,11 @@ def settings() -> Settings:
             for e in error.errors(include_input=False)
         )
         raise BadInput(f"settings are wrong: {wrong}") from error
+    except SettingsError as error:
+        # Its cause holds the whole text, which may be a secret.
+        field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        variable = _variable((field,)) if field else "a variable"
+        raise BadInput(f"settings are wrong: {variable}: is no JSON object") from None
 
 
 def _variable(place: tuple[int | str, ...]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from refunds import wording
 from refunds.history_document import Event
 
 Lane = Literal["flow", "systems", "people"]
@@ -128,8 +129,19 @@ def _other(event: str, data: dict[str, Any]) -> Told:
 def _effect(event: str, data: dict[str, Any]) -> Told:
     state = event.partition(".")[2]
     tone: Tone = {"succeeded": "good", "refused": "bad", "unknown": "bad"}.get(state, "plain")  # type: ignore[assignment]  # a table of tones
-    detail = data.get("detail") or (data.get("response") or {}).get("id") or ""
+    response = data.get("response") or {}
+    if "prompt_version" in response:
+        return "systems", tone, wording.opinion_line(response)
+    detail = data.get("detail") or response.get("id") or ""
     return "systems", tone, f"{data['key']} {state.replace('_', ' ')} {detail}".strip()
+
+
+def _assessed(_event: str, data: dict[str, Any]) -> Told:
+    """The verdict, and what the rules made of the model's opinion where there is one."""
+    assessment = data["assessment"]
+    sentence = f"assessed: {assessment['verdict']} under policy {assessment['policy_version']}"
+    of_model = [r["text"] for r in assessment.get("reasons", ()) if r["rule"] == "model"]
+    return "flow", "plain", "; ".join((sentence, *of_model))
 
 
 def _step(event: str, data: dict[str, Any]) -> Told:
@@ -174,11 +186,7 @@ _SENTENCES: dict[str, Callable[[str, dict[str, Any]], Told]] = {
     ),
     "run.lost": lambda _, d: ("flow", "bad", f"the run with fence {d['fence']} is gone"),
     "run.turned_away": lambda _, __: ("flow", "plain", "another run was turned away"),
-    "refund.assessed": lambda _, d: (
-        "flow",
-        "plain",
-        f"assessed: {d['assessment']['verdict']} under policy {d['assessment']['policy_version']}",
-    ),
+    "refund.assessed": _assessed,
     "state.changed": lambda _, d: ("flow", "plain", f"{d['from']} → {d['to']}"),
     "wait.started": lambda _, d: (
         "flow",

@@ -1,6 +1,7 @@
 """What people read: the facts of an approval, cards and notices. Hostile input is quoted."""
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from refunds import money
@@ -87,7 +88,7 @@ def _said(opinion: dict[str, Any]) -> str:
     )
 
 
-def form_text(approval: ApprovalRequest, refusals: tuple[str, ...]) -> str:
+def form_text(approval: ApprovalRequest, refusals: tuple[str, ...], timeline: str = "") -> str:
     """What stands above the Resume form: every fact that is bound, and answers not taken."""
     reasons = [reason.plain() for reason in approval.reasons]
     notes = [f"**Not taken:** {escaped(refusal)}" for refusal in refusals]
@@ -100,7 +101,8 @@ def form_text(approval: ApprovalRequest, refusals: tuple[str, ...]) -> str:
         )
     facts = facts_markdown(approval.facts, reasons, approval.digest)
     deadline = f"The question expires {approval.deadline:%Y-%m-%d %H:%M} UTC."
-    return "\n\n".join([*notes, facts, deadline])
+    link = f" [Its timeline]({timeline}) shows what happened so far." if timeline else ""
+    return "\n\n".join([*notes, facts, deadline + link])
 
 
 def run_name(case: Case) -> str:
@@ -144,3 +146,17 @@ def service_notice(case: Case, outcome: Outcome, why: str) -> tuple[str, str]:
     subject = f"{request.refund_id}: {outcome.lower()}"
     body = f"{request.kind} of {amount} for order {request.order_id}, {request.customer_id}. {why}"
     return subject, body
+
+
+def opinion_line(response: dict[str, Any]) -> str:
+    """What a model said, by which prompt, and what that took."""
+    said = f"no opinion: {response.get('missing')}"
+    if "recommendation" in response:
+        said = f"{response['recommendation']}, {response['confidence_percent']} % sure"
+        said += f"; noticed {', '.join(response['signals'])}" if response["signals"] else ""
+    if usage := response.get("usage"):
+        # Costs are counted in millionths.
+        cost = Decimal(usage["cost_micro"]).scaleb(-6)
+        said += f"; {usage['input_count']} + {usage['output_count']} tokens, "
+        said += f"{cost:f} {usage['currency']}"
+    return f"model {response['model']} (prompt {response['prompt_version']}): {said}"

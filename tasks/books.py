@@ -3,12 +3,13 @@
 import threading
 from functools import lru_cache
 
+import httpx
 import sqlalchemy as sa
 from prefect.context import FlowRunContext
 from prefect_sqlalchemy import SqlAlchemyConnector
 
 from refunds import policy_file
-from refunds.errors import BadInput, StaleRunner
+from refunds.errors import BadInput, NeedsAttention, StaleRunner, SystemUnavailable
 from refunds.ledger import Ledger, Page, connector, engine_of, journal
 from refunds.ledger.policies import remember
 from refunds.names import LEDGER_BLOCK, SHOP_BLOCK
@@ -46,8 +47,28 @@ def read_blocks() -> None:
 
 
 def shop() -> sa.Engine:
-    """The shop's database, which we only read."""
+    """The shop's database, which we only read: by the user's own block, where one is named.
+
+    Raises SystemUnavailable when Prefect cannot be asked for that block, NeedsAttention when it
+    has none of that name.
+    """
+    if settings().shop_block:
+        return _theirs(settings().shop_block)
     return _engine(SHOP_BLOCK, settings().shop_database_url)
+
+
+@lru_cache(maxsize=4)
+def _theirs(block_name: str) -> sa.Engine:
+    try:
+        block = SqlAlchemyConnector.load(block_name, _sync=True)
+    except httpx.HTTPError as error:
+        raise SystemUnavailable("prefect", f"no block now ({type(error).__name__})") from error
+    except ValueError as error:
+        raise NeedsAttention(
+            f"Prefect has no sqlalchemy-connector block {block_name!r}, "
+            "which REFUNDS_SHOP_BLOCK names"
+        ) from error
+    return engine_of(block, is_ledger=False)
 
 
 def policy() -> Policy:

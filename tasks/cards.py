@@ -85,7 +85,7 @@ async def record_approval(case: Case, approval: ApprovalRequest, level: Level) -
     if level != approval.levels[0]:
         approvals.escalate(ledger, refund_id, case.round, level.name, books.fence(refund_id))
     await runs.label(wording.run_name(case), ("approval", level.name))
-    waiting = Answer(decision=None, refusals=refusals)
+    waiting = Answer(decision=None, refusals=refusals, timeline=timeline_page(refund_id))
     standstill = begin_wait(
         refund_id,
         f"approval-{case.round}-{level}",
@@ -211,3 +211,8 @@ def notification(
 def review_page(refund_id: str) -> str:
     """Where a person answers: found by the refund, whichever run carries it on."""
     return f"{settings().service_url}/refunds/{refund_id}/review"
+
+
+def timeline_page(refund_id: str) -> str:
+    """Where all that happened to a refund is shown."""
+    return f"{settings().service_url}/inbox/{refund_id}/timeline"

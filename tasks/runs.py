@@ -9,7 +9,14 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
@@ -26,6 +33,10 @@ from tasks import books, found_before
 
 REFUND_DEPLOYMENT = "refund/refund"
 BATCH_DEPLOYMENT = "batch/batch"
+NIGHTLY_DEPLOYMENT = "nightly/nightly"
+
+# What nobody has to start again: it did its work, or somebody has to look.
+_OVER = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
 
 # A run that a worker took but that did not ask the ledger for its refund within this time is
 # taken for lost with its worker; a busy queue leaves runs Scheduled, not Pending. As long as a
@@ -112,14 +123,38 @@ def idempotency_key(name: str, number: int) -> str:
     return f"{name}:run:{number}"
 
 
-async def launch_nightly(night: date | None) -> str:
-    """Start the nightly batch's deployment for one night (default: tonight); returns the run id."""
+async def launch_nightly(night: date | None, replaces: str | None = None) -> str:
+    """Start the nightly batch's deployment for one night (default: tonight); returns the run id.
+
+    In place of a run that died one is started, however often it is asked for.
+    """
     async with _asked() as client:
-        deployment = await client.read_deployment_by_name("nightly/nightly")
+        deployment = await client.read_deployment_by_name(NIGHTLY_DEPLOYMENT)
         run = await client.create_flow_run_from_deployment(
-            deployment.id, parameters={"night": night.isoformat() if night else None}
+            deployment.id,
+            parameters={"night": night.isoformat() if night else None},
+            idempotency_key=f"{replaces}:again" if replaces else None,
         )
     return str(run.id)
+
+
+async def lost_night() -> FlowRun | None:
+    """The last run that was to open a night, where it died before it could; None as a rule."""
+    begun = [StateType.CRASHED, StateType.PENDING, StateType.RUNNING, *_OVER]
+    name = NIGHTLY_DEPLOYMENT.partition("/")[2]
+    async with _asked() as client:
+        found = await client.read_flow_runs(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun))
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+            limit=1,
+        )
+    run: FlowRun | None = found[0] if found else None
+    if run is None or run.state is None or run.state.type in _OVER:
+        return None
+    return run if _is_lost({"lease_holder": None}, run) else None
 
 
 async def launch_batch(batch_id: str) -> str:

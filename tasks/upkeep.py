@@ -1,6 +1,6 @@
 """Upkeep of refunds that nobody is carrying on: due waits, unsettled payments, lost runs."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -105,6 +105,26 @@ async def relaunch_batches() -> int:
         else:
             await runs.launch_batch(batch.batch_id)
     return len(lost)
+
+
+@task(name="relaunch_night", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
+async def relaunch_night() -> int:
+    """Start the night again whose run died before the ledger knew of it; returns how many."""
+    run = await runs.lost_night()
+    if run is None or run.expected_start_time is None:
+        return 0
+    given = run.parameters.get("night")
+    night = date.fromisoformat(given) if given else run.expected_start_time.date()
+    try:
+        known = batches.read(books.ledger(), batches.night_id(night))
+    except LookupError:
+        pass
+    else:
+        if known.updated_at >= run.expected_start_time:
+            # It came so far, and is a batch like any other.
+            return 0
+    await runs.launch_nightly(night, replaces=str(run.id))
+    return 1
 
 
 @task(name="send_reports", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=300)

@@ -9,6 +9,9 @@ import typer
 
 from refunds.errors import BadInput, RefundError, StepRetryable
 
+# How SQLite and PostgreSQL say that the disk is full.
+_FULL = ("disk is full", "No space left on device")
+
 FAILED = 1
 BAD_INPUT = 2
 
@@ -57,10 +60,7 @@ def _of_a_library(error: Exception) -> tuple[int, str] | None:
     if "sqlalchemy.ArgumentError" in known or "sqlalchemy.NoSuchModuleError" in known:
         return BAD_INPUT, f"REFUNDS_LEDGER_URL or REFUNDS_SHOP_URL is wrong: {first_line}"
     if "sqlalchemy.OperationalError" in known:
-        return FAILED, (
-            f"the database does not answer: {first_line}; start it, or name another in "
-            "REFUNDS_LEDGER_URL"
-        )
+        return FAILED, _of_a_database(first_line)
     if "sqlalchemy.DBAPIError" in known:
         return FAILED, f"the database refuses: {first_line}; `refunds doctor` looks into it"
     if "alembic.CommandError" in known:
@@ -68,3 +68,10 @@ def _of_a_library(error: Exception) -> tuple[int, str] | None:
     if "httpx.HTTPError" in known or "prefect.PrefectException" in known:
         return FAILED, f"Prefect: {first_line}; {_remedy('prefect')}"
     return None
+
+
+def _of_a_database(said: str) -> str:
+    """A database that is not there, or that has no room to write."""
+    if any(words in said for words in _FULL):
+        return f"nothing was written: {said}; make room, then do it again"
+    return f"the database does not answer: {said}; start it, or name another in REFUNDS_LEDGER_URL"

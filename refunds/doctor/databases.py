@@ -10,8 +10,9 @@ from alembic.script import ScriptDirectory
 from refunds import ledger as ledgers
 from refunds.doctor import shop_tables
 from refunds.doctor.findings import Unwell
-from refunds.errors import BadInput, NeedsAttention
+from refunds.errors import BadInput, NeedsAttention, SystemUnavailable
 from refunds.settings import settings
+from tasks import books
 
 # What keeps the history append-only, in each kind of database.
 _SQLITE_GUARD = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'history'"
@@ -23,6 +24,9 @@ _GUARDS = {
     "sqlite": (_SQLITE_GUARD, {"history_no_update", "history_no_delete"}),
     "postgresql": (_POSTGRESQL_GUARD, {"history_append_only"}),
 }
+
+
+_OTHER_SHOP = "`refunds up` starts the sandbox's; name another in REFUNDS_SHOP_URL"
 
 
 def ledger() -> str:
@@ -64,16 +68,22 @@ def history_guard() -> str:
 
 def shop() -> str:
     """The tables and columns that the mapping names, and whether money in them is exact."""
-    url = settings().shop_database_url
-    shown = _must_exist(url, "`refunds up` starts the sandbox's; name another in REFUNDS_SHOP_URL")
+    block_name = settings().shop_block
     try:
-        engine = ledgers.engine_of(ledgers.connector(url), is_ledger=False)
+        if block_name:
+            engine, shown = books.shop(), f"the block {block_name}"
+        else:
+            url = settings().shop_database_url
+            shown = _must_exist(url, _OTHER_SHOP)
+            engine = ledgers.engine_of(ledgers.connector(url), is_ledger=False)
         wrong = shop_tables.wrong(engine)
     except sa.exc.OperationalError as error:
         remedy = "start the database, or name another in REFUNDS_SHOP_URL"
         raise Unwell(f"{shown}: {_first_line(error)}", remedy) from error
+    except SystemUnavailable as error:
+        raise Unwell(str(error), "start Prefect's API, which has the block") from error
     except (BadInput, NeedsAttention) as error:
-        raise Unwell(str(error), "correct the file; docs/connect.md explains each entry") from error
+        raise Unwell(str(error), "correct that; docs/connect.md explains each entry") from error
     if wrong:
         raise Unwell(
             f"{shown}: {'; '.join(wrong)}",

@@ -11,11 +11,7 @@ from refunds.names import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, WORK_POOL
 from refunds.settings import settings
 from tasks import books, notifier
 
-_BLOCKS = (
-    f"sqlalchemy-connector/{LEDGER_BLOCK}",
-    f"sqlalchemy-connector/{SHOP_BLOCK}",
-    RESULTS_BLOCK,
-)
+_CONNECTOR = "sqlalchemy-connector"
 _DEPLOYMENTS = ("refund/refund", "nightly/nightly", "sweep/sweep")
 # The server's largest page; without a limit it answers 422.
 _PAGE = 200
@@ -54,8 +50,11 @@ async def server() -> str:
 async def blocks() -> str:
     """The connectors and the storage that the workers load."""
     missing = []
+    theirs = settings().shop_block
+    wanted = [f"{_CONNECTOR}/{name}" for name in (LEDGER_BLOCK, theirs or SHOP_BLOCK)]
+    wanted.append(RESULTS_BLOCK)
     async with get_client() as client:
-        for block in _BLOCKS:
+        for block in wanted:
             slug, _, name = block.partition("/")
             try:
                 await client.read_block_document_by_name(name, slug, include_secrets=False)
@@ -63,7 +62,7 @@ async def blocks() -> str:
                 missing.append(block)
     if missing:
         raise Unwell(f"missing: {', '.join(missing)}", _SET_UP)
-    return ", ".join(_BLOCKS)
+    return ", ".join(wanted)
 
 
 async def card_blocks() -> str:

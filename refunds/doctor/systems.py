@@ -12,12 +12,17 @@ from refunds.doctor.findings import Unwell
 from refunds.errors import BadInput, NeedsAttention, StepFailed, StepRefused, SystemUnavailable
 from refunds.ledger import outages as ledger_outages
 from refunds.settings import SYSTEMS, Settings, settings
-from tasks import books, chat, gateways, http, secrets
+from tasks import books, chat, gateways, http, secrets, systems
+from tasks.effect import cannot_ask
+from tasks.systems.contract import Thing
 
 # Who notices are for.
 _AUDIENCES = ("customer", "service", "approver", "operations")
 
 OTHERS = ("crm", "coupons", "logistics", "notices")
+
+# What each is asked for; of logistics' two kinds the first.
+_COLLECTIONS = {"crm": "cases", "coupons": "coupons", "logistics": "holds"}
 
 # Longer than any healthy system takes; the doctor's patient waits beside it.
 _ANSWER_SECONDS = 10.0
@@ -150,11 +155,13 @@ async def model() -> str:
 
 
 def answers(system: str) -> Callable[[], Awaitable[str]]:
-    """The check that a system can be reached at all."""
+    """The check that a system can be reached, and where it can be asked, that it takes our key."""
 
     async def look() -> str:
         if system == "notices" and settings().notices_adapter == "apprise":
             return "Apprise channels cannot be asked"
+        if seen := await _asked(system):
+            return seen
         reply = await _get(system, _address(system))
         if reply.is_server_error:
             raise Unwell(
@@ -163,6 +170,26 @@ def answers(system: str) -> Callable[[], Awaitable[str]]:
         return _shown(system)
 
     return look
+
+
+async def _asked(system: str) -> str | None:
+    """A product is asked for a thing that nobody made; None where it cannot be asked."""
+    current = settings()
+    product = getattr(current, f"{system}_adapter")
+    if product == "plain":
+        return None
+    nothing = Thing("refunds-doctor", "doctor", system, _COLLECTIONS[system], {}, id_field="")
+    try:
+        action = systems.adapter(system).making(nothing)
+        if action.ask is cannot_ask:
+            return None
+        await action.ask(action.key)
+    except (StepFailed, NeedsAttention) as error:
+        remedy = f"set REFUNDS_{system.upper()}_URL and REFUNDS_{system.upper()}_KEY"
+        raise Unwell(str(error), remedy) from error
+    finally:
+        await http.close()
+    return f"{_shown(system)}, as {product}, takes the key"
 
 
 async def _secret(name: secrets.SecretName) -> str:

@@ -39,6 +39,7 @@ class Batch:
     deaths: int
     opened_at: datetime
     stop_at: datetime | None
+    updated_at: datetime
     finished_at: datetime | None
     lease_holder: str | None
     lease_expires_at: datetime | None

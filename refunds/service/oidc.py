@@ -11,7 +11,7 @@ from joserfc.errors import JoseError
 
 from refunds.ledger.access import accounts
 from refunds.settings import Settings
-from tasks import books
+from tasks import books, http
 
 _NAME = "company"
 
@@ -81,7 +81,8 @@ async def finish(request: Request) -> str:
     except JoseError as error:
         raise ValueError(f"the provider's token is not good: {error.error}") from error
     except OAuthError as error:
-        raise ValueError(str(error.description or error.error)) from error
+        # A provider may repeat in its reason what it was told.
+        raise ValueError(http.in_short(str(error.description or error.error))) from error
     claims = token.get("userinfo") or {}
     issuer, subject = str(claims.get("iss", "")), str(claims.get("sub", ""))
     if not issuer or not subject:

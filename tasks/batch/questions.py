@@ -20,7 +20,7 @@ from tasks.batch.performing import Doing, Endings, perform, receipt_of
 from tasks.batch.resting import Rest
 from tasks.batch.writer import write
 
-Form = Callable[[ApprovalRequest], type[RunInput]]
+Form = Callable[[ApprovalRequest, tuple[str, ...], str], type[RunInput]]
 
 # A card with a messenger, or one for each of several people, is several calls in a row.
 _SENT_AT_ONCE = 8
@@ -133,5 +133,5 @@ def _sleeper(road: Road, form: Form) -> own_runs.Sleeper:
         f"approval-{road.round}-{level}-1",
         name=wording.run_name(road.case),
         tags=("approval", level.name),
-        form=form(_asked(road)),
+        form=form(_asked(road), (), cards.timeline_page(road.refund_id)),
     )

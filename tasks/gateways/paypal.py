@@ -172,6 +172,7 @@ class PayPal:
             lasts = answer.get("expires_in")
             seconds = lasts - _TOKEN_MARGIN_SECONDS if isinstance(lasts, int) else 0
             self._token = reference_in("gateway", answer, "access_token")
+            secrets.lent(self._token)
             self._token_ends_at = time.monotonic() + seconds
         return self._token
 

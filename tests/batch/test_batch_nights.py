@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import date
+from types import SimpleNamespace
+
+import pytest
+
 from refunds.clock import system_clock
 from refunds.ledger import batches, schema, waits
+from tasks import runs, upkeep
 from tests.batch.batch_world import World
 
 # Longer than the night and the patience with a settlement together.
@@ -73,3 +80,27 @@ def test_a_night_that_is_opened_twice_takes_what_came_in_and_carries_nothing_twi
     ours = {request.refund_id for request in (*first, *second)}
     acts = [act["key"] for act in world.acts() if act["refund_id"] in ours]
     assert len(acts) == len(set(acts))
+
+
+def test_a_night_whose_run_died_before_it_was_opened_is_started_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.leave_to_the_night(world.requests(1, "never"))
+    begun = system_clock()
+    dead = SimpleNamespace(id="run-1", parameters={"night": None}, expected_start_time=begun)
+    launched: list[tuple[date | None, str | None]] = []
+
+    async def lost_night() -> SimpleNamespace:
+        return dead
+
+    async def launch_nightly(night: date | None, replaces: str | None = None) -> str:
+        launched.append((night, replaces))
+        return "run-2"
+
+    monkeypatch.setattr(runs, "lost_night", lost_night)
+    monkeypatch.setattr(runs, "launch_nightly", launch_nightly)
+    assert asyncio.run(upkeep.relaunch_night.fn()) == 1
+    assert launched == [(begun.date(), "run-1")]
+    # Once the ledger knows of it, it is a batch like any other.
+    batches.open_night(world.ledger, begun.date(), 1)
+    assert asyncio.run(upkeep.relaunch_night.fn()) == 0

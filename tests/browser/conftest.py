@@ -6,16 +6,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.stack import RETAIL, Stack, free_ports
-
-# Only this machine: none of Chromium's own services is asked.
-CHROMIUM = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
+from tests.service.chromium import CHROMIUM
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +24,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def page(chromium_path: str) -> Iterator[Page]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=list(CHROMIUM))
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM)
         yield browser.new_page(viewport={"width": 1280, "height": 1000})
         browser.close()

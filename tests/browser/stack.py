@@ -122,6 +122,22 @@ class Stack:
                 return shown
             assert time.monotonic() < deadline, f"not {expected}: {json.dumps(shown)[:2000]}"
 
+    def until_refused(self, refund_id: str, why: str) -> None:
+        """Wait until an answer was refused and the refund's run waits for another one."""
+        deadline = time.monotonic() + REFUND_SECONDS
+        while True:
+            [document] = map(json.loads, self.refunds("history", refund_id, "--json").splitlines())
+            told = [e["event"] for e in document["events"] if e["data"].get("why") == why]
+            run = self.show(refund_id)
+            if told == ["decision.refused"] and run["state"] == "awaiting_approval":
+                return
+            assert time.monotonic() < deadline, f"not refused: {told}"
+
+    def password_of(self, person: str) -> str:
+        """What `refunds up` made for somebody on its first start."""
+        lines = (self.home / "approvers.txt").read_text().splitlines()
+        return dict(line.split() for line in lines)[person]
+
     def until_no_run_is_executing(self) -> None:
         """Wait until the worker has no child but its template process."""
         pid = json.loads((self.home / "up.json").read_text())["pids"]["worker"]

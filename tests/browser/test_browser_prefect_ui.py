@@ -36,15 +36,21 @@ def press_until_closed(dialog: Locator) -> None:
     dialog.wait_for(state="hidden")
 
 
-def answer(page: Page, stack: Stack, refund_id: str, choice: str, approver: str) -> None:
-    """Fill in Prefect's Resume form as a person does."""
-    run_id = stack.show(refund_id)["run_id"]
-    page.goto(f"{stack.prefect_url}/v2/runs/flow-run/{run_id}")
+def open_form(page: Page) -> Locator:
+    """Open Prefect's Resume form on a run's page, under every fact that is bound."""
     page.get_by_text("approve?").first.wait_for()
     page.get_by_role("button", name="Open menu").click()
     page.get_by_role("menuitem", name="Resume").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("Digest").wait_for()
+    return dialog
+
+
+def answer(page: Page, stack: Stack, refund_id: str, choice: str, approver: str) -> None:
+    """Fill in Prefect's Resume form as a person does."""
+    run_id = stack.show(refund_id)["run_id"]
+    page.goto(f"{stack.prefect_url}/v2/runs/flow-run/{run_id}")
+    dialog = open_form(page)
     dialog.get_by_role("button", name="Select Decision").click()
     page.get_by_role("option", name=choice).click()
     dialog.get_by_role("textbox").nth(0).fill(approver)
@@ -73,6 +79,21 @@ def test_an_approver_finishes_one_refund_and_rejects_another_in_the_prefect_ui(
     assert len(paid(stack, approved["refund_id"])) == 1
     assert paid(stack, rejected["refund_id"]) == []
     stack.refunds("verify")
+
+
+def test_the_prefect_ui_says_why_an_answer_was_refused(stack: Stack, page: Page) -> None:
+    (own,) = reviews(1, skip=13)
+    stack.submit([{**own, "requested_by": "Alice"}])
+    refund_id = own["refund_id"]
+    stack.until(refund_id, state="awaiting_approval")
+    sign_in_to_prefect(page, stack)
+    answer(page, stack, refund_id, "approve", "Alice")
+    stack.until_refused(refund_id, "Alice asked for this refund and cannot approve it")
+    assert paid(stack, refund_id) == []
+
+    run_id = stack.show(refund_id)["run_id"]
+    page.goto(f"{stack.prefect_url}/v2/runs/flow-run/{run_id}")
+    open_form(page).get_by_text("Alice asked for this refund and cannot approve it").wait_for()
 
 
 def test_a_waiting_refund_holds_no_process_and_survives_the_whole_stack_killed(

@@ -1,18 +1,15 @@
 """An approver at the service's own pages: inbox, one refund, decisions, and every refusal."""
 
 import json
-import os
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from tests.browser.stack import RETAIL, Stack, paid, reviews
-
-# What keeps somebody from using a page, or makes it hard.
-_SERIOUS = ("serious", "critical")
+from tests.service import chromium
+from tests.service.chromium import nothing_serious, picture
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
@@ -37,13 +34,7 @@ def waiting(stack: Stack, count: int, skip: int, **fields: str) -> list[str]:
 
 
 def sign_in(page: Page, stack: Stack, person: str) -> None:
-    lines = (stack.home / "approvers.txt").read_text().splitlines()
-    passwords = dict(line.split() for line in lines)
-    page.goto(f"{stack.service_url}/inbox")
-    page.get_by_label("Name").fill(person)
-    page.get_by_label("Password").fill(passwords[person])
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Inbox").wait_for()
+    chromium.sign_in(page, stack.service_url, person, stack.password_of(person))
 
 
 def look(page: Page, stack: Stack, refund_id: str) -> None:
@@ -59,18 +50,6 @@ def refused(page: Page) -> str:
     """What the page says where a decision was not taken."""
     page.get_by_role("heading", name="Your decision was not taken").wait_for()
     return page.get_by_role("alert").inner_text()
-
-
-def nothing_serious(page: Page) -> None:
-    found = Axe().run(page).response["violations"]
-    serious = [f"{v['id']}: {v['help']}" for v in found if v["impact"] in _SERIOUS]
-    assert not serious, (page.url, serious)
-
-
-def picture(page: Page, name: str) -> None:
-    """Keep a picture for the documentation, when one is asked for."""
-    if folder := os.environ.get("PICTURES"):
-        page.screenshot(path=f"{folder}/{name}.png")
 
 
 def test_an_approver_signs_in_approves_one_refund_and_rejects_another(

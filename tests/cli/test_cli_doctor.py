@@ -13,7 +13,9 @@ from refunds import prompt
 from refunds.errors import BadInput
 from refunds.ledger import open_ledger, outages
 from refunds.settings import settings
+from tasks import http
 from tests.cli.cli_world import World, run
+from tests.tasks.fakes import FakeZendesk
 from tests.tasks.model_server import ModelServer, Said
 
 
@@ -119,6 +121,23 @@ def test_an_adapter_that_lacks_its_file_or_its_channel_is_named(
     monkeypatch.setenv("REFUNDS_NOTICES_CHANNELS", '{"customer": "json://localhost"}')
     settings.cache_clear()
     assert "no channel for service, approver" in _findings()["adapters"]["seen"]
+
+
+@pytest.mark.parametrize(("key", "is_well"), [("a@b.c/token:zk", True), ("wrong", False)])
+def test_a_product_that_can_be_asked_is_asked_with_the_key(
+    world: World, monkeypatch: pytest.MonkeyPatch, key: str, is_well: bool
+) -> None:
+    zendesk = FakeZendesk()
+    monkeypatch.setattr(http, "_pool", lambda *_: zendesk)
+    monkeypatch.setenv("REFUNDS_CRM_URL", "https://crm.test")
+    monkeypatch.setenv("REFUNDS_CRM_ADAPTER", "zendesk")
+    monkeypatch.setenv("REFUNDS_CRM_KEY", key)
+    settings.cache_clear()
+    finding = _findings()["crm"]
+    assert finding["is_well"] is is_well
+    assert zendesk.made == []
+    if not is_well:
+        assert finding["remedy"] == "set REFUNDS_CRM_URL and REFUNDS_CRM_KEY"
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -16,21 +14,11 @@ import psutil
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import make_url
+from secrets_world import PLANTED, BadDay, bad_day, conninfo
 
-from sandbox.testing import customer_record, order_record
-from tests.browser.stack import Stack, free_ports
-from tests.tasks.model_server import ModelServer, Said
-
-# Each is a word that nothing else contains.
-PLANTED = {
-    "the gateway's key": "sk_test_planted9gateway",
-    "the webhook secret": "whsec_planted9webhook",
-    "the model's key": "sk-planted9model",
-    "the secret of the links": "planted9links",
-    "the database's password": "planted9database",
-    "the password in an address": "planted9notices",
-}
+from refunds.errors import BadInput
+from refunds.settings import Settings, settings
+from tests.browser.stack import Stack
 
 # Long enough for a planted word in base64, short enough to find every pickled result.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
@@ -42,118 +30,12 @@ _PREFECT = (
 )
 
 
-class EchoingGateway:
-    """Refuses every payment and repeats in its reason the key it was called with."""
-
-    def __init__(self) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._say(200, {"object": "list", "data": [], "has_more": False})
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                text = f"{self.headers['Authorization']} may not do this"
-                self._say(400, {"error": {"code": "forbidden", "message": text}})
-
-            def _say(self, status: int, content: dict[str, Any]) -> None:
-                body = json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Nothing is written to the tests' output."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    @contextmanager
-    def running(self) -> Iterator[EchoingGateway]:
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-
-
 @pytest.fixture(scope="module")
 def after_a_bad_day(
-    tmp_path_factory: pytest.TempPathFactory, postgresql_url: str
-) -> Iterator[tuple[Stack, str]]:
-    """A stack with planted secrets, two refunds refused by a talkative gateway, one in need."""
-    home = tmp_path_factory.mktemp("secrets") / "home"
-    home.mkdir()
-    stack = Stack(home, free_ports())
-    ledger = make_url(postgresql_url).set(password=PLANTED["the database's password"])
-    with EchoingGateway().running() as gateway, ModelServer().running() as server:
-        model_key = PLANTED["the model's key"]
-        server.behave = lambda _: Said.answer(reasons=[f"I was called with {model_key}."])
-        notices = stack.sandbox_url.replace(
-            "//", f"//user:{PLANTED['the password in an address']}@"
-        )
-        stack.environment |= {
-            "REFUNDS_LEDGER_URL": ledger.render_as_string(hide_password=False),
-            "REFUNDS_GATEWAY_URL": gateway.url,
-            "REFUNDS_GATEWAY_KEY": PLANTED["the gateway's key"],
-            "REFUNDS_WEBHOOK_SECRET": PLANTED["the webhook secret"],
-            "REFUNDS_LINK_SECRET": PLANTED["the secret of the links"],
-            "REFUNDS_MODEL_URL": server.url,
-            "REFUNDS_MODEL_NAME": "reader-1",
-            "REFUNDS_MODEL_KEY": model_key,
-            "REFUNDS_NOTICES_URL": f"{notices}/notices",
-            # The level at which programs say most.
-            "PREFECT_LOGGING_LEVEL": "DEBUG",
-        }
-        stack.up()
-        try:
-            _have_a_bad_day(stack)
-            yield stack, postgresql_url
-        finally:
-            stack.down()
-
-
-def _have_a_bad_day(stack: Stack) -> None:
-    orders = [order_record(f"#W{number}", paid_minor=10_000) for number in (1, 2, 3)]
-    for kind, records in (("customers", [customer_record()]), ("orders", orders)):
-        httpx.post(f"{stack.sandbox_url}/shop/{kind}", json=records).raise_for_status()
-    fault = {"kind": "error_before", "status": 400, "match": {"refund_id": "rf_3"}}
-    label = {"endpoint": "POST /logistics/v1/labels", **fault}
-    busy = {"endpoint": "POST /notices/v1/messages", "kind": "reset_before", "times": 2}
-    httpx.put(f"{stack.sandbox_url}/faults", json={"rules": [label, busy]}).raise_for_status()
-    stack.submit(
-        [
-            {
-                "refund_id": f"rf_{number}",
-                "kind": "return",
-                "order_id": f"#W{number}",
-                "customer_id": "ada_1",
-                "item_ids": ["i1"],
-                "amount_minor": 10_000 - number,
-                "currency": "USD",
-                "refund_to": "card_ada_1",
-                "reason": "broken",
-            }
-            for number in (1, 2, 3)
-        ]
-    )
-    for number in (1, 2, 3):
-        stack.until(f"rf_{number}", state="awaiting_approval")
-        stack.refunds("decide", f"rf_{number}", "approve", "--as", "lea")
-    for number in (1, 2):
-        stack.until(f"rf_{number}", state="completed", outcome="FAILED")
-    stack.until("rf_3", state="needs_attention")
-    signed = {"Stripe-Signature": "t=1,v1=00"}
-    webhook = stack.prefect_url.replace(
-        stack.prefect_url.rpartition(":")[2], str(int(stack.prefect_url.rpartition(":")[2]) + 1)
-    )
-    assert httpx.post(f"{webhook}/webhooks/gateway", headers=signed).status_code == 400
+    tmp_path_factory: pytest.TempPathFactory, postgresql_server: str
+) -> Iterator[BadDay]:
+    with bad_day(tmp_path_factory.mktemp("secrets") / "home", postgresql_server) as day:
+        yield day
 
 
 def _leaked(content: bytes) -> list[str]:
@@ -179,12 +61,11 @@ def test_the_search_finds_what_it_is_for() -> None:
 
 @pytest.mark.slow
 @pytest.mark.postgresql
-def test_no_secret_is_in_the_ledger_its_histories_or_its_results(
-    after_a_bad_day: tuple[Stack, str],
+@pytest.mark.parametrize("name", ["ledger_url", "prefect_database_url"])
+def test_no_secret_is_in_a_database_its_histories_or_its_results(
+    after_a_bad_day: BadDay, name: str
 ) -> None:
-    _, url = after_a_bad_day
-    conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(conninfo) as connection:
+    with psycopg.connect(conninfo(after_a_bad_day.databases[name])) as connection:
         names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         tables = [name for (name,) in names.fetchall()]
         dump = {
@@ -193,9 +74,13 @@ def test_no_secret_is_in_the_ledger_its_histories_or_its_results(
             ).fetchall()
             for table in tables
         }
-    assert len(dump["history"]) > 50
-    assert len(dump["results"]) > 10
-    assert b"may not do this" in _bytes(dump["effects"])
+    if name == "ledger_url":
+        assert len(dump["history"]) > 50
+        assert len(dump["results"]) > 10
+        assert b"may not do this" in _bytes(dump["effects"])
+        assert b"not with" in _bytes(dump["effects"])
+    else:
+        assert len(dump["log"]) > 50
     assert {t: found for t, rows in dump.items() if (found := _leaked(_bytes(rows)))} == {}
 
 
@@ -207,8 +92,8 @@ def _bytes(rows: list[tuple[Any, ...]]) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.postgresql
-def test_no_secret_is_in_what_prefects_api_tells(after_a_bad_day: tuple[Stack, str]) -> None:
-    stack, _ = after_a_bad_day
+def test_no_secret_is_in_what_prefects_api_tells(after_a_bad_day: BadDay) -> None:
+    stack = after_a_bad_day.stack
     told = {name: _all_of(stack, f"{stack.prefect_url}/api/{name}/filter") for name in _PREFECT}
     events = _asked(stack, f"{stack.prefect_url}/api/events/filter", {"limit": 50})
     for name in ("flow_runs", "task_runs", "logs", "artifacts", "block_documents", "work_pools"):
@@ -220,8 +105,8 @@ def test_no_secret_is_in_what_prefects_api_tells(after_a_bad_day: tuple[Stack, s
 
 def _asked(stack: Stack, url: str, body: dict[str, Any]) -> httpx.Response:
     """Prefect's answer to whoever knows the home's password."""
-    person, _, password = (stack.home / "prefect-auth").read_text().strip().partition(":")
-    return httpx.post(url, json=body, auth=(person, password), timeout=30).raise_for_status()
+    auth = ("refunds", PLANTED["prefect_auth"])
+    return httpx.post(url, json=body, auth=auth, timeout=30).raise_for_status()
 
 
 def _all_of(stack: Stack, url: str) -> bytes:
@@ -236,19 +121,19 @@ def _all_of(stack: Stack, url: str) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.postgresql
-def test_no_secret_is_in_any_file_of_the_home(after_a_bad_day: tuple[Stack, str]) -> None:
-    """Logs, up.json, Prefect's own database and the sandbox's; it needs no file to hold one."""
-    stack, _ = after_a_bad_day
+def test_no_secret_is_in_any_file_of_the_home(after_a_bad_day: BadDay) -> None:
+    """Logs, up.json and the sandbox's database; it needs no file to hold one."""
+    stack = after_a_bad_day.stack
     files = [path for path in stack.home.rglob("*") if path.is_file()]
-    assert {"up.json", "worker.log", "prefect.db"} <= {path.name for path in files}
+    assert {"up.json", "worker.log", "prefect.log"} <= {path.name for path in files}
     leaks = {str(path.relative_to(stack.home)): _leaked(path.read_bytes()) for path in files}
     assert {name: found for name, found in leaks.items() if found} == {}
 
 
 @pytest.mark.slow
 @pytest.mark.postgresql
-def test_no_secret_is_in_a_list_of_processes(after_a_bad_day: tuple[Stack, str]) -> None:
-    stack, _ = after_a_bad_day
+def test_no_secret_is_in_a_list_of_processes(after_a_bad_day: BadDay) -> None:
+    stack = after_a_bad_day.stack
     up = json.loads((stack.home / "up.json").read_text())
     processes = [psutil.Process(up["pid"])]
     processes += processes[0].children(recursive=True)
@@ -259,8 +144,8 @@ def test_no_secret_is_in_a_list_of_processes(after_a_bad_day: tuple[Stack, str])
 
 @pytest.mark.slow
 @pytest.mark.postgresql
-def test_no_secret_is_in_what_commands_print(after_a_bad_day: tuple[Stack, str]) -> None:
-    stack, _ = after_a_bad_day
+def test_no_secret_is_in_what_commands_print(after_a_bad_day: BadDay) -> None:
+    stack = after_a_bad_day.stack
     said = ""
     for words in (
         ("list",),
@@ -272,7 +157,16 @@ def test_no_secret_is_in_what_commands_print(after_a_bad_day: tuple[Stack, str])
         ),
     ):
         said += stack.refunds(*words)
-    said += _whatever_it_ends_with(stack, "doctor") + _whatever_it_ends_with(stack, "verify")
+    for words in (
+        ("doctor",),
+        ("verify",),
+        ("audit", "export"),
+        ("assess", str(stack.home / "requests.jsonl")),
+    ):
+        said += _whatever_it_ends_with(stack, *words)
+    bundle = stack.home / "rf_1.bundle"
+    stack.refunds("export", "rf_1", "--out", str(bundle))
+    said += bundle.read_text()
     assert "reader-1" in said
     assert "needs_attention" in said
     assert _leaked(said.encode()) == []
@@ -282,3 +176,22 @@ def _whatever_it_ends_with(stack: Stack, *words: str) -> str:
     done = stack.run(*words)
     assert done.returncode in (0, 1)
     return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.postgresql
+def test_no_secret_is_in_what_the_services_doors_say(after_a_bad_day: BadDay) -> None:
+    assert _leaked(after_a_bad_day.said_at_the_door) == []
+
+
+@pytest.mark.parametrize("name", [name for name in PLANTED if name in Settings.model_fields])
+def test_a_setting_that_is_wrong_is_named_without_what_stands_beside_it(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"REFUNDS_{name.upper()}", PLANTED[name])
+    monkeypatch.setenv("REFUNDS_PORT", "none")
+    settings.cache_clear()
+    with pytest.raises(BadInput, match=r"REFUNDS_(PORT|NOTICES_CHANNELS)") as wrong:
+        settings()
+    report = "".join(traceback.format_exception(wrong.value))
+    assert _leaked(report.encode()) == []

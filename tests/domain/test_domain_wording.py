@@ -1,9 +1,12 @@
 """What a customer wrote is shown as it is, and nothing in it can be pressed."""
 
 import re
+from typing import Any
 
 import pytest
 
+from refunds import timeline
+from refunds.history_document import Event
 from refunds.wording import escaped, quoted
 
 # What GitHub's markdown, which Prefect's UI speaks, makes a link of although it was escaped.
@@ -36,3 +39,56 @@ def test_nothing_that_a_customer_wrote_becomes_a_link(text: str) -> None:
 @pytest.mark.parametrize("text", [*HOSTILE, "a | b * c # d", "plain"])
 def test_what_a_customer_wrote_is_shown_to_the_letter(text: str) -> None:
     assert rendered(escaped(text)).replace("\N{WORD JOINER}", "") == text
+
+
+_ASKED: dict[str, Any] = {
+    "model": "reader-1",
+    "prompt_version": "opinion-1+d9d8",
+    "asked_digest": "7223",
+    "usage": {"input_count": 1_000, "output_count": 50, "cost_micro": 480, "currency": "USD"},
+}
+_BY_WHICH = "model reader-1 (prompt opinion-1+d9d8): "
+_COST = "; 1000 + 50 tokens, 0.000480 USD"
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (
+            {"recommendation": "reject", "confidence_percent": 95, "signals": ["threatens"]},
+            "reject, 95 % sure; noticed threatens",
+        ),
+        ({"missing": "no answer within 30 s"}, "no opinion: no answer within 30 s"),
+    ],
+)
+def test_the_timeline_says_what_the_model_said_by_which_prompt_and_at_what_cost(
+    response: dict[str, Any], said: str
+) -> None:
+    data = {"key": "rf_1:ask_opinion:1", "response": response | _ASKED, "detail": None}
+    assert _told("effect.succeeded", data) == f"{_BY_WHICH}{said}{_COST}"
+
+
+def test_the_timeline_says_what_the_rules_made_of_it() -> None:
+    reasons: list[dict[str, Any]] = [
+        {"rule": "rules", "verdict": "APPROVE", "text": "Small enough."},
+        {"rule": "model", "verdict": "REVIEW", "text": "The model says reject."},
+    ]
+    assessment: dict[str, Any] = {"verdict": "REVIEW", "policy_version": "1", "reasons": reasons}
+    assert _told("refund.assessed", {"round": 1, "assessment": assessment}) == (
+        "assessed: REVIEW under policy 1; The model says reject."
+    )
+
+
+def _told(name: str, data: dict[str, Any]) -> str:
+    at, digest = "2026-11-25T12:00:00+00:00", "0" * 64
+    event = Event(
+        refund_id="rf_1",
+        sequence=1,
+        at=at,
+        event=name,
+        data=data,
+        previous_digest="",
+        digest=digest,
+    )
+    (entry,) = timeline.entries([event])
+    return entry.title

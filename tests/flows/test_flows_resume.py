@@ -91,7 +91,9 @@ async def test_an_answer_that_the_ledger_does_not_take_is_asked_again(world: Wor
     refused = [(e["person"], e["why"]) for e in world.events(request, "decision.refused")]
     assert [person for person, _ in refused] == ["SAM", "\u200bsam"]
     assert all("asked for this refund" in why for _, why in refused)
-    assert "SAM asked for this refund" in await world.form_text(request)
+    form = await world.form_text(request)
+    assert "SAM asked for this refund" in form
+    assert f"/inbox/{request.refund_id}/timeline) shows what happened" in form
     await world.resume(request, APPROVE)
     await world.end_of(task)
     world.assert_paid_once(request)

@@ -45,14 +45,13 @@ def postgresql() -> Iterator[str]:
         if _may_make_databases(url):
             yield url
             return
-    programs = _postgresql_programs()
-    if programs is None:
+    if _postgresql_programs() is None:
         pytest.skip(
             "no PostgreSQL: start one on 127.0.0.1:5432, install its server programs, "
             "or name one in REFUNDS_TEST_POSTGRESQL_URL"
         )
-    with _private_cluster(programs) as url:
-        yield url
+    with cluster() as own:
+        yield own.url
 
 
 @contextlib.contextmanager
@@ -150,20 +149,39 @@ def _postgresql_programs() -> Path | None:
     return next((path.parent for path in candidates if (path.parent / "pg_ctl").exists()), None)
 
 
-@contextlib.contextmanager
-def _private_cluster(programs: Path) -> Iterator[str]:
-    # PostgreSQL refuses to run as root; its package brings a user of its own.
-    as_server = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    # A socket's path may have 107 characters, so pytest's long temporary paths are out.
-    home = Path(tempfile.mkdtemp(prefix="refunds-pg-"))
-    if as_server:
-        shutil.chown(home, "postgres", "postgres")
-    port = _free_port()
+class Cluster:
+    """A PostgreSQL server of the tests' own, that may be stopped and started again."""
 
-    def run(*command: str) -> None:
+    def __init__(self, programs: Path, home: Path) -> None:
+        # PostgreSQL refuses to run as root; its package brings a user of its own.
+        self._as_server = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        self._programs, self._home, self._port = programs, home, _free_port()
+        if self._as_server:
+            shutil.chown(home, "postgres", "postgres")
+        initdb = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self._run("initdb", *initdb)
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of its first database."""
+        return _LOCAL.format(user="postgres", port=self._port)
+
+    def start(self) -> None:
+        """Until it answers."""
+        # The data lives as long as the tests, so nothing waits for the disk.
+        options = f"-p {self._port} -k {self._home} -c listen_addresses=127.0.0.1 -c fsync=off"
+        log = str(self._home / "server.log")
+        self._run("pg_ctl", "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        """At once, as when its machine dies: whoever is connected is cut off."""
+        self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), "-D", str(self._home / "data"), *arguments]
         subprocess.run(
-            [*as_server, *command],
-            cwd=home,
+            [*self._as_server, *command],
+            cwd=self._home,
             check=True,
             stdin=subprocess.DEVNULL,
             # Not a pipe: the server would inherit it and keep it open.
@@ -171,18 +189,22 @@ def _private_cluster(programs: Path) -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
 
-    data = str(home / "data")
-    pg_ctl = str(programs / "pg_ctl")
-    # The data lives as long as the tests, so nothing waits for the disk.
-    options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server started for these tests, where its programs are installed."""
+    programs = _postgresql_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL: install its server programs (initdb and pg_ctl)")
+    # A socket's path may have 107 characters, so pytest's long temporary paths are out.
+    home = Path(tempfile.mkdtemp(prefix="refunds-pg-"))
     try:
-        initdb = str(programs / "initdb")
-        run(initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        run(pg_ctl, "-D", data, "-w", "-l", str(home / "server.log"), "-o", options, "start")
+        made = Cluster(programs, home)
+        made.start()
         try:
-            yield _LOCAL.format(user="postgres", port=port)
+            yield made
         finally:
-            run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
+            made.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

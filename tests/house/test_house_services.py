@@ -34,12 +34,13 @@ def test_postgresql_gives_each_test_an_empty_database(postgresql_server: str) ->
 
 @pytest.mark.postgresql
 def test_a_private_postgresql_starts_and_leaves_nothing_behind() -> None:
-    programs = services._postgresql_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL server programs: install them to see a private server start")
-    with services._private_cluster(programs) as url:
-        assert services._may_make_databases(url)
-    assert not services._may_make_databases(url)
+    with services.cluster() as own:
+        assert services._may_make_databases(own.url)
+        own.stop()
+        assert not services._may_make_databases(own.url)
+        own.start()
+        assert services._may_make_databases(own.url)
+    assert not services._may_make_databases(own.url)
 
 
 def test_a_database_is_given_on_both_kinds(database_url: str) -> None:

@@ -1,17 +1,12 @@
 """The timeline's page: every event in its lane, where the code stood, and the way on."""
 
-import contextlib
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import uvicorn
 from argon2 import PasswordHasher
-from playwright.sync_api import Page, sync_playwright
 from starlette.testclient import TestClient
 
 from refunds import timeline
@@ -24,10 +19,9 @@ from refunds.service.app import build
 from refunds.settings import settings
 from tests.replay import paths
 from tests.replay.rehearsal import Rehearsal
+from tests.service import chromium
+from tests.service.chromium import a_browser, a_page, nothing_serious, served, sign_in
 from tests.service.service_world import HERE, PASSWORD, Browser
-
-# Only this machine: none of Chromium's own services is asked.
-CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
 @pytest.fixture
@@ -49,25 +43,8 @@ def browser(service: None) -> Iterator[Browser]:
 @pytest.fixture
 def address(service: None) -> Iterator[str]:
     """The service at an address of its own."""
-    config = uvicorn.Config(build(settings()), host="127.0.0.1", port=0, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
-
-
-@contextlib.contextmanager
-def a_page(chromium_path: Path) -> Iterator[Page]:
-    """A page of a real browser; no other event loop may run in this thread meanwhile."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM)
-        yield chromium.new_page(viewport={"width": 1280, "height": 1000})
-        chromium.close()
+    with served(build(settings())) as where:
+        yield where
 
 
 @pytest.fixture
@@ -99,16 +76,21 @@ def test_a_person_follows_a_failure_from_the_inbox_to_the_event_to_the_resume_bu
     world: Rehearsal, address: str, chromium_path: Path
 ) -> None:
     request = stuck(world)
-    with a_page(chromium_path) as page:
-        page.goto(f"{address}/inbox")
-        page.get_by_label("Name").fill("ops")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in", exact=True).click()
+    with a_browser(chromium_path) as browser:
+        page = a_page(browser)
+        sign_in(page, address, "ops")
         page.get_by_role("link", name="Stuck").click()
+        page.get_by_role("heading", name="Stuck").wait_for()
+        nothing_serious(page)
+        chromium.picture(page, "stuck")
         page.get_by_role("link", name=request.refund_id).click()
+        page.get_by_role("button", name="Resume").wait_for()
+        nothing_serious(page)
+        chromium.picture(page, "timeline")
         page.locator(".picture .failure").first.click()
         page.locator("li:target details[open]").wait_for()
         shown = page.locator("li:target").inner_text()
+        nothing_serious(page)
         page.keyboard.press("ArrowRight")
         page.get_by_label("What was mended").fill("the coupon system takes it now")
         page.get_by_role("button", name="Resume").click()

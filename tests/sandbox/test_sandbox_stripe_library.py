@@ -102,7 +102,7 @@ def test_refunds_are_made_once_per_key_and_read_in_pages(seen: dict[str, Any]) -
 def test_refusals_are_the_librarys_own_errors(seen: dict[str, Any]) -> None:
     assert seen["reused"] == ["IdempotencyError", 400, None]
     assert seen["unknown"] == ["InvalidRequestError", 400, "resource_missing"]
-    assert seen["busy"] == ["RateLimitError", 429, "rate_limit"]
+    assert seen["busy"][:2] == ["RateLimitError", 429]
     assert seen["too_much"][:2] == ["InvalidRequestError", 400]
 
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from refunds.errors import NeedsAttention, SystemUnavailable
+from refunds.errors import NeedsAttention, StepBlocked, SystemUnavailable
 from refunds.settings import settings
 from tasks.gateways import Gateway, PaymentOrder
 from tasks.gateways.paypal import PayPal
@@ -194,6 +194,38 @@ def test_a_refusal_that_is_not_in_the_gateways_words_refuses_nothing(
 ) -> None:
     reach("gateway", Page(status))
     with pytest.raises(SystemUnavailable, match="REFUNDS_GATEWAY_URL"):
+        world.run(Stripe().pay(an_order(100, "USD"), "rf_1:1"))
+
+
+@pytest.mark.parametrize(("ending", "status"), [("succeeded", "succeeded"), ("canceled", "failed")])
+def test_a_refund_on_which_the_customer_has_to_act_is_pending_until_then(
+    world: World, ending: str, status: str
+) -> None:
+    gateway = SandboxBench(world)
+    charge = gateway.new_charge(10_000)
+    world.faults(fault(PAY.endpoint, "pending", start_as="requires_action"))
+    made = gateway.pay(charge, 400, f"rf_action_{ending}:issue_refund")
+    assert made["status"] == "pending"
+    gateway.settle(made["id"], ending)
+    assert gateway.look_up(made["id"])["status"] == status
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("charge_disputed", "refund_disputed_payment"),
+        *("balance_insufficient", "insufficient_funds"),
+    ],
+)
+def test_what_a_person_can_mend_at_stripe_is_no_refusal(
+    world: World, reach: Callable[..., None], code: str
+) -> None:
+    class Refusing(FakeServer):
+        def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+            return 400, {"error": {"type": "invalid_request_error", "code": code, "message": "No."}}
+
+    reach("gateway", Refusing())
+    with pytest.raises(StepBlocked, match=code):
         world.run(Stripe().pay(an_order(100, "USD"), "rf_1:1"))
 
 
