@@ -79,7 +79,11 @@ async def release(client: PrefectClient, run: FlowRun) -> None:
     """Give a run that was claimed and never started back to the pool."""
     if run.state is None:
         return
-    again: State[Any] = Scheduled(message="Its worker ended before it started the run.")
+    # At the place in the queue that it had.
+    again: State[Any] = Scheduled(
+        scheduled_time=run.expected_start_time,
+        message="Its worker ended before it started the run.",
+    )
     # One release only, should two workers find the same run.
     again.state_details.transition_id = uuid.uuid5(run.state.id, "released")
     try:

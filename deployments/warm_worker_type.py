@@ -263,8 +263,9 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
     def _adopt_soon(self, flow_run: FlowRun, identity: ProcessIdentity) -> None:
         if self._runs_task_group is None:
             return
-        if self._limiter is not None:
-            # It runs already; beyond the limit it only keeps new ones from starting.
+        if self._limiter is not None and identity.is_alive():
+            # It runs already; beyond the limit it only keeps new ones from starting. A dead one
+            # that is still to be reported keeps nobody.
             with contextlib.suppress(anyio.WouldBlock):
                 self._limiter.acquire_on_behalf_of_nowait(flow_run.id)
         self._submitting_flow_run_ids.add(flow_run.id)

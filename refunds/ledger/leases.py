@@ -153,8 +153,10 @@ def _is_local(holder: str) -> bool:
 
 
 def _is_alive(holder: str) -> bool:
-    """Whether a process of this host is still there."""
+    """Whether a process of this host is still there; what only another version reads is."""
     _, pid, born = holder.partition("@")[2].rsplit(":", 2)
+    if not pid.isdecimal():
+        return True
     try:
         # A killed process that its parent has not buried yet still has its number.
         return birth(int(pid)) == born and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE

@@ -167,6 +167,17 @@ def test_another_process_with_the_number_of_a_dead_one_does_not_hold_its_lease(
     assert take(desk, runner) == runner.fence + 1
 
 
+def test_a_holder_that_another_version_wrote_keeps_its_lease_until_it_runs_out(
+    desk: Desk,
+) -> None:
+    runner = desk.run()
+    own = leases.holder_of_this_process("run-1")
+    hold_as(desk, runner, f"{own.rsplit(':', 2)[0]}:of:tomorrow")
+    assert take(desk, runner) is None
+    desk.clock.advance(LEASE_SECONDS)
+    assert take(desk, runner) == runner.fence + 1
+
+
 def test_another_hosts_lease_is_taken_over_when_it_runs_out_and_not_before(desk: Desk) -> None:
     runner = desk.run()
     hold_as(desk, runner, OTHER_HOST)
