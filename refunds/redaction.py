@@ -51,7 +51,12 @@ def redacted(value: Any) -> Any:
 
 def _last_four(found: re.Match[str]) -> str:
     digits = [int(digit) for digit in found.group() if digit.isdigit()]
-    if not _passes_luhn(digits):
+    beside = (
+        found.string[max(found.start() - 1, 0) : found.start()],
+        found.string[found.end() :][:1],
+    )
+    # Between letters it is a piece of a longer word, as in a hexadecimal one.
+    if all(letter.isalpha() for letter in beside) or not _passes_luhn(digits):
         return found.group()
     return "[card …" + "".join(map(str, digits[-4:])) + "]"
 

@@ -60,7 +60,15 @@ class Change(Value):
     a new fact: the question is put anew.
     """
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+    # pydantic has no word for "one of them, and not null".
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                for name in ("deadline", "priority", "audience", "note", "evidence")
+            ]
+        }
+    )
 
     deadline: AwareDatetime | None = None
     priority: Literal[1, 2] | None = None

@@ -13,8 +13,8 @@ from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
 from tasks import chat, notifier
 from tests.batch.batch_world import World
+from tests.tasks.messenger import Messenger
 from tests.tasks.model_server import ModelServer, Said
-from tests.tasks.test_tasks_cards import Messenger
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Programs steer through the service: a reset, an update, a bundle to take home."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,9 @@ def test_a_program_sees_what_a_reset_would_do_and_then_does_it(
     assert (done.status_code, done.json()["applied"], done.json()["run_id"]) == (200, True, None)
     [told] = [e.data for e in world.document(request).events if e.event == "refund.reset"]
     assert (told["person"], told["reason"]) == ("key ops-bot", "the shop corrected it")
+    for key in told["forgotten"]:
+        # In a stack Prefect's results are the ledger's own, and gone by now.
+        world.prefect.results.pop(key, None)
     assert world.run(request) == "PAID"
 
 
@@ -90,4 +94,11 @@ def test_the_bundle_that_is_taken_home_is_sealed(world: Rehearsal, program: Prog
     request = paths.approve(world)
     answer = program.get(f"/refunds/{request.refund_id}/export")
     assert answer.headers["Refunds-Seal"] == bundles.seal_of(answer.content)
-    assert answer.content == bundles.made(world.ledger, request.refund_id)
+    taken, again = (
+        json.loads(answer.content),
+        json.loads(bundles.made(world.ledger, request.refund_id)),
+    )
+    for bundle in (taken, again):
+        # When it was taken, and the seal over that.
+        del bundle["exported_at"], bundle["seal"]
+    assert taken == again

@@ -36,7 +36,8 @@ def address(desk: World) -> Iterator[str]:
 
 
 @pytest.fixture
-def chromium(chromium_path: Path) -> Iterator[Browser]:
+def chromium(chromium_path: Path, address: str) -> Iterator[Browser]:
+    """It ends before the service, which waits for whom it still tells what is new."""
     with a_browser(chromium_path) as browser:
         yield browser
 

@@ -37,6 +37,7 @@ class Outside:
     # How often the world acted under each key.
     acts: dict[str, int] = field(default_factory=dict)
     made: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _undone: set[str] = field(default_factory=set)
     events: list[dict[str, Any]] = field(default_factory=list)
     fault_percent: int = 0
     down: set[str] = field(default_factory=set)
@@ -83,12 +84,16 @@ class Outside:
             return StepUnknown(system, "it answered 500")
         if system == "gateway":
             return self._pay(request)
-        self.acts[key] = self.acts.get(key, 0) + 1
         path: str = request["path"].removeprefix("/v1/")
         collection, _, rest = path.partition("/")
         if rest:
             done = {"void": "void", "release": "released", "cancel": "cancelled"}
+            # Undoing what is undone changes nothing, even when the key is long forgotten.
+            if path not in self._undone:
+                self._undone.add(path)
+                self.acts[key] = self.acts.get(key, 0) + 1
             return {"status": done[rest.partition("/")[2]]}
+        self.acts[key] = self.acts.get(key, 0) + 1
         entry = {
             _ID_FIELDS[collection]: f"{collection}_{next(self._numbers)}",
             "reference": request["json"]["reference"],

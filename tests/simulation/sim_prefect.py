@@ -33,6 +33,7 @@ class Run:
     pause_keys: set[str] = field(default_factory=set)
     inputs: list[Any] = field(default_factory=list)
     deployment_id: str = "refund/refund"
+    work_queue_id: str = "default"
 
     @property
     def is_waiting(self) -> bool:
@@ -118,6 +119,9 @@ class _Client:
 
     async def read_flow_runs(self, *, flow_run_filter: Any, **_: Any) -> list[Run]:
         await self._server._asked()
+        if flow_run_filter.id is None:
+            # Not asked by name: that is about the night, and here is none.
+            return []
         wanted = {str(run_id) for run_id in flow_run_filter.id.any_}
         return [run for run_id, run in self._server.runs.items() if run_id in wanted]
 

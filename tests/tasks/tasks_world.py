@@ -137,14 +137,21 @@ class World:
             | fields
         )
 
-    def running(self, **fields: Any) -> Case:
-        """A case that this process runs, with its money reserved."""
+    def running(self, charge_id: str | None = None, **fields: Any) -> Case:
+        """A case that this process runs, with its money reserved, of another charge if named."""
         request = self.request(**fields)
         requests.submit(self.ledger, [request])
         lease = leases.take(self.ledger, request.refund_id, "run-1")
         assert lease.fence is not None
         books.hold(request.refund_id, lease.fence)
         case: Case = self.run(orders.load_order.fn(request, 1))
+        if charge_id is not None:
+            assert case.order is not None
+            assert case.charge is not None
+            charge = case.charge.model_copy(update={"charge_id": charge_id})
+            order = case.order.model_copy(update={"charges": (charge,)})
+            case = case.model_copy(update={"order": order})
+            charges.open_charge(self.ledger, charge_id, "USD", charge.captured_minor, 0)
         charges.reserve(self.ledger, case, lease.fence)
         return case
 

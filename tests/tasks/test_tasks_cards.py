@@ -6,9 +6,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.notifications import AppriseNotificationBlock
-from pydantic import PrivateAttr, SecretStr
+from pydantic import SecretStr
 
 from refunds import links
 from refunds.authority import Person
@@ -19,6 +18,7 @@ from refunds.settings import settings
 from tasks import cards, notifier
 from tasks.effect import perform
 from tests.tasks.listener import Listener
+from tests.tasks.messenger import Messenger
 from tests.tasks.tasks_world import MAKING, World, fault
 
 CARD = MAKING["send_card"]
@@ -89,22 +89,6 @@ class AppriseOverJson(AppriseNotificationBlock):
 
 def person(person_id: str, **fields: Any) -> Person:
     return Person.model_validate({"person_id": person_id, "name": person_id.title()} | fields)
-
-
-class Messenger(NotificationBlock):
-    """A messenger with a memory, which can be told how its next message ends."""
-
-    _block_type_slug = "messenger"
-
-    _messages: list[str] = PrivateAttr(default_factory=list)
-    _fails: Exception | None = PrivateAttr(default=None)
-    _hears: bool = PrivateAttr(default=True)
-
-    async def notify(self, body: str, subject: str | None = None) -> None:
-        if self._hears:
-            self._messages.append(f"{subject}\n{body}")
-        if self._fails is not None:
-            raise self._fails
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from refunds.errors import StepRefused
-from refunds.models import Case, PaymentStatus
+from refunds.models import PaymentStatus
 from sandbox.testing import until
 from tasks.gateways import GatewayRefund, PaymentOrder
 from tasks.gateways.stripe import Stripe
@@ -114,22 +114,13 @@ def at_localstripe(world: World, charge_id: str) -> list[GatewayRefund]:
     return found
 
 
-def about(case: Case, charge_id: str) -> Case:
-    """The case with a charge that localstripe knows."""
-    assert case.order is not None
-    assert case.charge is not None
-    charge = case.charge.model_copy(update={"charge_id": charge_id})
-    order = case.order.model_copy(update={"charges": (charge,)})
-    return case.model_copy(update={"order": order})
-
-
 @pytest.mark.parametrize("name", [0, 1], ids=["charge", "payment intent"])
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_refund_is_paid_once_whatever_gets_lost(
     world: World, way: Lossy, localstripe: httpx.Client, name: int, lost: int
 ) -> None:
     charge_id = captured(localstripe, 10_000)[name]
-    case = about(world.running(), charge_id)
+    case = world.running(charge_id)
     way.lost = lost
     first = world.perform(PAY, (case,))
     assert first.status is PaymentStatus.SUCCEEDED
