@@ -17,12 +17,13 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup run test check golden format lock clean chaos bench
+.PHONY: help setup run test test-long check golden format lock clean chaos bench
 
 help:
 	@echo "make setup   build .venv with the locked dependencies"
 	@echo "make run     start the embedded stack and work off the sample requests"
 	@echo "make test    run the tests; says what it left out for lack of a service"
+	@echo "make test-long  outages and dead hosts played out in full"
 	@echo "make check   format, lint, types, import contracts and tests: what CI asks"
 	@echo "make golden  write the histories that a change of the flow is held against"
 	@echo "make chaos   kill everything at every boundary; SEED=n replays; writes docs/reliability.md"
@@ -55,6 +56,10 @@ run: setup
 
 test: setup
 	@$(PYTEST) $(TESTS)
+
+# Outages and dead hosts played out in full, ten minutes or so of them.
+test-long: setup
+	@REFUNDS_LONG=1 $(BIN)/pytest -m long $(TESTS)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -16,7 +16,8 @@ from tests.house import services
 _SESSION_HOME = tempfile.TemporaryDirectory(prefix="refunds-tests-", ignore_cleanup_errors=True)
 _OURS = (
     *("REFUNDS_REQUIRE_ALL", "REFUNDS_TEST_POSTGRESQL_URL", "REFUNDS_TEST_REDIS_URL"),
-    "REFUNDS_TEST_LOCALSTRIPE",
+    *("REFUNDS_TEST_LOCALSTRIPE", "REFUNDS_LONG", "REFUNDS_CHAOS_OUTAGE_SECONDS"),
+    *("REFUNDS_SIMULATION_STORIES", "REFUNDS_SIMULATION_SEED"),
 )
 for name in list(os.environ):
     foreign = name.startswith(("REFUNDS_", "PREFECT_", "OPENAI_")) and name not in _OURS
@@ -34,19 +35,23 @@ os.environ |= {
 os.environ.pop("FORCE_COLOR", None)
 
 # Folders whose tests start servers, the longest first.
-_WITH_SERVERS = ("flows", "deployments", "scale", "browser", "cli", "sandbox")
+_WITH_SERVERS = ("chaos", "flows", "deployments", "scale", "browser", "cli", "sandbox")
 
 
 def pytest_unconfigure() -> None:
     _SESSION_HOME.cleanup()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of one folder together, in order: they share servers, ports and a pace.
 
     Two processes take a folder each (see the Makefile), those with servers first: they are idle
     half of the time, and the quick ones fill the gaps.
     """
+    if not os.environ.get("REFUNDS_LONG"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
     items.sort(key=lambda item: item.path.parent.name not in _WITH_SERVERS)
@@ -75,6 +80,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("left out on this machine")
         for why, tests in sorted(left_out.items()):
             terminalreporter.write_line(f"{tests} test{'s' * (tests > 1)}: {why}")
+    if not os.environ.get("REFUNDS_LONG"):
+        terminalreporter.write_line("Outages played out in full are left to `make test-long`.")
     _tell_of_chaos(terminalreporter)
 
 

@@ -82,6 +82,7 @@ def test_a_pending_payment_is_settled_by_webhook_or_by_asking_and_undone_when_re
     assert stack.problems() == []
 
 
+@pytest.mark.long
 def test_a_gateway_that_is_away_is_waited_for_is_seen_and_then_pays_all(
     impatient: ChaosStack,
 ) -> None:

@@ -12,6 +12,7 @@ from tests.chaos.chaos_stack import ChaosStack
 
 @pytest.mark.postgresql
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_runs_of_a_host_that_never_comes_back_are_taken_over_by_another(
     stack: ChaosStack, holds: Holds
 ) -> None:

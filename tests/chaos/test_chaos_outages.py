@@ -93,6 +93,7 @@ def test_refunds_finish_after_the_ledger_was_away_in_the_middle_of_a_payment(
     stack.finish(asked, acted, waits)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_clock_that_jumps_an_hour_pays_nothing_twice_and_stops_nothing(
     stack: OutageStack, hours: int
@@ -111,6 +112,7 @@ def test_a_clock_that_jumps_an_hour_pays_nothing_twice_and_stops_nothing(
         stack.jump(0)
 
 
+@pytest.mark.long
 def test_what_expired_while_the_clock_was_ahead_is_not_approved_when_it_is_back(
     stack: OutageStack,
 ) -> None:
