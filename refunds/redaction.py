@@ -51,10 +51,8 @@ def redacted(value: Any) -> Any:
 
 def _last_four(found: re.Match[str]) -> str:
     digits = [int(digit) for digit in found.group() if digit.isdigit()]
-    beside = (
-        found.string[max(found.start() - 1, 0) : found.start()],
-        found.string[found.end() :][:1],
-    )
+    start, end = found.span()
+    beside = found.string[max(start - 1, 0) : start], found.string[end : end + 1]
     # Between letters it is a piece of a longer word, as in a hexadecimal one.
     if all(letter.isalpha() for letter in beside) or not _passes_luhn(digits):
         return found.group()

@@ -11,20 +11,16 @@ from refunds.ledger import people
 from refunds.models import RefundRequest
 from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
-from tasks import chat, notifier
+from tasks import notifier
 from tests.batch.batch_world import World
 from tests.tasks.messenger import Messenger
-from tests.tasks.model_server import ModelServer, Said
+from tests.tasks.model_server import ModelServer, Said, asked_by_us
 
 
 @pytest.fixture
 def server(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     """A model that approves of everything."""
-    with ModelServer().running() as server:
-        monkeypatch.setenv("REFUNDS_MODEL_URL", server.url)
-        monkeypatch.setenv("REFUNDS_MODEL_NAME", "reader-1")
-        settings.cache_clear()
-        chat._understood.clear()
+    with asked_by_us(monkeypatch) as server:
         yield server
 
 

@@ -13,7 +13,7 @@ from refunds.settings import settings
 from tasks import chat, secrets
 from tests.flows.flows_world import World
 from tests.redteam.obedient import obey
-from tests.tasks.model_server import ModelServer, Said
+from tests.tasks.model_server import ModelServer, Said, asked_by_us
 
 pytestmark = pytest.mark.anyio
 
@@ -21,11 +21,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def server(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     """A model that approves of everything."""
-    with ModelServer().running() as server:
-        monkeypatch.setenv("REFUNDS_MODEL_URL", server.url)
-        monkeypatch.setenv("REFUNDS_MODEL_NAME", "reader-1")
-        settings.cache_clear()
-        chat._understood.clear()
+    with asked_by_us(monkeypatch) as server:
         yield server
 
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from refunds.settings import settings
+from tasks import chat
+
 FINE = {
     "recommendation": "approve",
     "confidence_percent": 95,
@@ -108,3 +113,14 @@ class ModelServer:
                 """Nothing is written to the tests' output."""
 
         return Handler
+
+
+@contextmanager
+def asked_by_us(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    """A server that the settings name, and of which nothing is known from before."""
+    with ModelServer().running() as server:
+        monkeypatch.setenv("REFUNDS_MODEL_URL", server.url)
+        monkeypatch.setenv("REFUNDS_MODEL_NAME", "reader-1")
+        settings.cache_clear()
+        chat._understood.clear()
+        yield server

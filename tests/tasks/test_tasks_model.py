@@ -17,7 +17,7 @@ from refunds.models import Advice, Case, NoOpinion, Opinion, Usage, Verdict
 from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
 from tasks import books, chat, model, risk, secrets
-from tests.tasks.model_server import FINE, ModelServer, Said, completion
+from tests.tasks.model_server import FINE, ModelServer, Said, asked_by_us, completion
 from tests.tasks.tasks_world import World
 
 KEY = "sk-model-4711"
@@ -26,12 +26,8 @@ KEY = "sk-model-4711"
 @pytest.fixture
 def server(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     """A model's server that the settings name."""
-    with ModelServer().running() as server:
-        monkeypatch.setenv("REFUNDS_MODEL_URL", server.url)
-        monkeypatch.setenv("REFUNDS_MODEL_NAME", "reader-1")
-        monkeypatch.setenv("REFUNDS_MODEL_KEY", KEY)
-        settings.cache_clear()
-        chat._understood.clear()
+    monkeypatch.setenv("REFUNDS_MODEL_KEY", KEY)
+    with asked_by_us(monkeypatch) as server:
         yield server
         world.run(chat.close())
 
