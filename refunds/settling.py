@@ -52,7 +52,8 @@ class Settling:
         row = await asyncio.to_thread(requests.read, ledger, refund_id)
         question = asking.settlement(row, books.policy())
         effect = await asyncio.to_thread(settling.unsettled, ledger, refund_id)
-        found = AtGateway(None, None)
+        # Where it has not to be asked, the ledger says why; else it changed since.
+        found = AtGateway("it was settled while you looked, or is being; look again", None)
         if effect is not None:
             found = await _at_gateway(row, effect, word)
         act = settling.apply if apply else settling.plan

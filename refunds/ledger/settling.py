@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from refunds.authority import Claim, Question, may_not_approve, same_person
+from refunds.authority import Claim, Question, folded, may_not_approve
 from refunds.errors import CannotSettle
 from refunds.ledger import charges, effects, leases, people, schema, waits
 from refunds.ledger.book import Ledger, Page
@@ -99,7 +99,7 @@ def unsettled(ledger: Ledger, refund_id: str) -> Effect | None:
 
 def references_known(ledger: Ledger, references: Collection[str]) -> set[str]:
     """Which of the gateway's ids are payments that the ledger has."""
-    row = schema.effects.c
+    row: Any = schema.effects.c
     reference = row.response["id"].as_string()
     with ledger.reading() as connection:
         query = sa.select(reference).where(
@@ -176,16 +176,14 @@ def _plan(
     register = people.register(page.connection)
     mine = _name(register, word.person)
     earlier = _said_before(page, word, question, register)
-    against = (
+    said_by = tuple(dict.fromkeys((*earlier, mine)))
+    against = [
         *_of_refund(page, ledger),
         *filter(None, (found.against, _taken(page, word))),
         *_of_person(page, word, question, register),
-        *(
-            f"{name} has said so already; somebody else has to say it too"
-            for name in earlier
-            if same_person(name, mine)
-        ),
-    )
+    ]
+    if mine in earlier and len(said_by) < question.people_needed:
+        against.append(f"{mine} has said so already; somebody else has to say it too")
     return Settlement(
         refund_id=page.refund_id,
         key=effects.key_of(page.refund_id, PAYMENT_STEP),
@@ -193,7 +191,7 @@ def _plan(
         amount_minor=page.row["amount_minor"],
         currency=page.row["currency"],
         needed=question.people_needed,
-        said_by=tuple(dict.fromkeys((*earlier, mine))),
+        said_by=said_by,
         refusal=next(iter(against), None),
     )
 
@@ -229,8 +227,8 @@ def _taken(page: Page, word: Word) -> str | None:
     """Whether the reference is another refund's payment already."""
     if not word.is_paid:
         return None
-    row = schema.effects.c
-    other = page.connection.execute(
+    row: Any = schema.effects.c
+    other: str | None = page.connection.execute(
         sa.select(row.refund_id).where(
             row.step == PAYMENT_STEP,
             row.state == "succeeded",
@@ -270,8 +268,9 @@ def _said_before(
 
 
 def _name(register: people.Register, name: str) -> str:
+    """The registered id, else the name as it is compared: nobody counts twice."""
     person = register.find(name)
-    return person.person_id if person else name.strip()
+    return person.person_id if person else folded(name)
 
 
 def _payment(page: Page) -> dict[str, Any] | None:

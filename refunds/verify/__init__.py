@@ -145,6 +145,10 @@ class _Check:
             self._progress(f"{self._counts['refunds']} refunds checked")
 
     def _take_word(self, refund_id: str, reference: str) -> None:
+        if reference in self._gateway.failed:
+            self.report.problems.append(
+                f"{refund_id}: people named {reference} as its payment, which failed at the gateway"
+            )
         other = self._named.setdefault(reference, refund_id)
         if other != refund_id:
             self.report.problems.append(

@@ -38,12 +38,14 @@ class GatewayBooks:
 
     ours: dict[str, list[Booked]] = field(default_factory=lambda: defaultdict(list))
     outside: dict[str, list[Booked]] = field(default_factory=lambda: defaultdict(list))
+    failed: set[str] = field(default_factory=set)
     count: int = 0
 
     def take(self, refund: GatewayRefund) -> None:
         """Take one refund as the gateway lists it."""
         self.count += 1
         if refund["status"] == "failed":
+            self.failed.add(refund["id"])
             return
         booked = Booked(
             refund["id"],

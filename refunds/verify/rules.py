@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from refunds.authority import folded
 from refunds.digests import digest
 from refunds.errors import HistoryBroken
 from refunds.ledger import history
@@ -168,7 +169,7 @@ def _settled(dossier: Dossier) -> Iterator[str]:
     if settled is None:
         return
     said = {
-        data["person"]
+        folded(data["person"])
         for data in (e["data"] for e in dossier.events if e["event"] == SAID)
         if (data["is_paid"], data["reference"]) == (True, settled["reference"])
     }

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -204,53 +205,38 @@ class Worker:
 @contextlib.contextmanager
 def _forwarding(answered: tuple[tuple[str, int, str], ...]) -> Iterator[None]:
     """Whoever connects to (address, port) is connected to that port of another address."""
-    loop, stop, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+    stop, ready = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        async with contextlib.AsyncExitStack() as servers:
-            for address, port, to in answered:
+        servers = [
+            await asyncio.start_server(partial(_connect, to=to, port=port), address, port)
+            for address, port, to in answered
+        ]
+        ready.set()
+        await asyncio.to_thread(stop.wait)
+        for server in servers:
+            server.close()
 
-                async def connect(
-                    reader: asyncio.StreamReader,
-                    writer: asyncio.StreamWriter,
-                    *,
-                    to: str = to,
-                    port: int = port,
-                ) -> None:
-                    await _connect(reader, writer, to, port)
-
-                await servers.enter_async_context(
-                    await asyncio.start_server(connect, address, port)
-                )
-            ready.set()
-            await stop.wait()
-
-    def run() -> None:
-        with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(serve())
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
-    ready.wait(timeout=10)
     try:
+        assert ready.wait(timeout=10), "the links have no end"
         yield
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        stop.set()
         thread.join(timeout=10)
 
 
 async def _connect(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: str, port: int
 ) -> None:
-    try:
+    with contextlib.suppress(OSError, asyncio.CancelledError):
         other_reader, other_writer = await asyncio.open_connection(to, port)
-    except OSError:
-        writer.close()
-        return
-    await asyncio.gather(_pump(reader, other_writer), _pump(other_reader, writer))
+        try:
+            await asyncio.gather(_pump(reader, other_writer), _pump(other_reader, writer))
+        finally:
+            other_writer.close()
+    writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -149,6 +149,8 @@ def test_what_became_of_a_payment_is_shown_first_and_kept_then(
     world: Rehearsal, browser: Browser
 ) -> None:
     request = unknown(world)
+    # So long after, nobody is signed in any more.
+    assert browser.sign_in("ops").status_code == 303
     where = f"/inbox/{request.refund_id}"
     browser.get(f"{where}/timeline")
     assert "What became of its payment" in browser.text
@@ -168,6 +170,8 @@ def test_a_word_that_the_gateway_contradicts_is_refused_on_the_page(
     world: Rehearsal, browser: Browser
 ) -> None:
     request = unknown(world)
+    # So long after, nobody is signed in any more.
+    assert browser.sign_in("ops").status_code == 303
     reference = at_gateway(world, request, "by-hand")
     browser.get(f"/inbox/{request.refund_id}/timeline")
     said = {"ending": "not paid", "reason": "asked", "evidence": "statement 3"}

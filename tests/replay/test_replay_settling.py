@@ -11,7 +11,7 @@ from refunds.api import AsyncRefunds
 from refunds.authority import Person
 from refunds.errors import BadInput, CannotSettle
 from refunds.ledger import charges, people, schema
-from refunds.models import RefundRequest
+from refunds.models import RefundRequest, State
 from refunds.replay import replay
 from refunds.verify import verify
 from tests.replay.rehearsal import Rehearsal
@@ -67,7 +67,6 @@ def test_not_paid_it_is_paid_anew_when_it_is_resumed(world: Rehearsal) -> None:
     assert world.row(request)["state"] == "needs_attention"
     assert "`refunds resume` pays it anew" in world.row(request)["attention"]
     assert charges.holds_money(world.ledger, request.refund_id)
-    assert world.run(request) == "suspended"
     world.do(AsyncRefunds().resume(request.refund_id, person="lea"))
     assert world.run(request) == "PAID"
     # Under the old key a gateway may repeat an old answer.
@@ -149,7 +148,15 @@ def test_one_payment_does_not_settle_two_refunds(world: Rehearsal) -> None:
 
 def test_while_the_gateway_knows_the_key_nobodys_word_is_needed(world: Rehearsal) -> None:
     request = unanswered(world)
+    with world.ledger.page(request.refund_id) as page:
+        page.enter(State.NEEDS_ATTENTION)
     with pytest.raises(CannotSettle, match="still knows its key"):
+        settle(world, request, None)
+
+
+def test_what_still_ends_by_itself_is_not_settled(world: Rehearsal) -> None:
+    request = unanswered(world)
+    with pytest.raises(CannotSettle, match="needs nobody, and still ends by itself"):
         settle(world, request, None)
 
 
@@ -216,6 +223,16 @@ def test_verify_finds_a_payment_that_the_gateway_made_after_people_said_it_was_p
     at_gateway(world, request, "late", **{"metadata[refund_id]": request.refund_id})
     [problem] = problems(world, request)
     assert "the ledger has it paid as wire 10, the gateway as re_" in problem
+
+
+def test_verify_finds_a_payment_that_people_named_and_that_failed_since(world: Rehearsal) -> None:
+    request = unknown(world)
+    reference = at_gateway(world, request, "by-hand")
+    settle(world, request, reference)
+    body = {"refund": reference, "status": "failed", "failure_reason": "unknown"}
+    world.client.put("/gateway/settle", json=body).raise_for_status()
+    [problem] = problems(world, request)
+    assert f"people named {reference} as its payment, which failed at the gateway" in problem
 
 
 def test_verify_finds_a_settlement_that_nobody_said(world: Rehearsal) -> None:
