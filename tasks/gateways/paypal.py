@@ -1,7 +1,9 @@
 """PayPal's payments API: JSON, amounts as decimal text, a token for an hour, lists by the order."""
 
+import asyncio
 import base64
 import time
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -64,6 +66,10 @@ class PayPal:
 
     def __init__(self) -> None:
         self._token, self._token_ends_at = "", 0.0
+        # Who needs a token while another asks for it waits for that one: PayPal counts the asking.
+        self._asking: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def check(self, order: PaymentOrder) -> None:
         """Raise NeedsAttention for a currency whose digits PayPal does not have."""
@@ -186,6 +192,10 @@ class PayPal:
             raise
 
     async def _bearer(self) -> str:
+        async with self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            return await self._current_token()
+
+    async def _current_token(self) -> str:
         if time.monotonic() >= self._token_ends_at:
             key = await secrets.secret("gateway_key")
             pair = base64.b64encode(key.encode()).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -62,6 +63,8 @@ class FakeServer(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()
+        # On a wire others get their turn.
+        await asyncio.sleep(0)
         path = request.url.raw_path.decode().partition("?")[0]
         query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
 

@@ -1,5 +1,6 @@
 """Each adapter to a payment gateway meets the contract."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -140,6 +141,15 @@ class TestPayPalAdapter(GatewayConformance):
         charge = gateway.new_charge(10_000)
         for number in range(3):
             gateway.pay(charge, 100, f"{gateway.name}:{number}")
+        assert gateway.server.tokens == 1
+
+    def test_calls_that_set_out_together_ask_for_one_token(self, gateway: PayPalBench) -> None:
+        charge = gateway.new_charge(10_000)
+
+        async def together() -> None:
+            await asyncio.gather(*(gateway.adapter.is_disputed(charge) for _ in range(3)))
+
+        gateway.run(together())
         assert gateway.server.tokens == 1
 
     def test_an_amount_with_more_digits_than_paypal_has_is_for_a_person(
