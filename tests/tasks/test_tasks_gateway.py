@@ -11,6 +11,8 @@ import pytest
 
 from refunds.errors import NeedsAttention, StepBlocked, StepUnknown, SystemUnavailable
 from refunds.settings import settings
+from refunds.verify import verify
+from tasks import gateways
 from tasks.gateways import Gateway, PaymentOrder
 from tasks.gateways.paypal import PayPal
 from tasks.gateways.stripe import Stripe
@@ -136,6 +138,15 @@ class TestPayPalAdapter(GatewayConformance):
         server = FakePayPal()
         reach("gateway", server, gateway_url=server.base, gateway_key="client:secret")
         return PayPalBench(world, server)
+
+    def test_a_capture_that_paypal_does_not_know_keeps_nobody_from_comparing_the_books(
+        self, gateway: PayPalBench, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        case = world.running("CAP-mistyped")
+        monkeypatch.setattr(gateways, "gateway", lambda: gateway.adapter)
+        report = world.run(verify())
+        assert report.counts["gateway_refunds"] == 0
+        assert not [problem for problem in report.problems if case.refund_id in problem]
 
     def test_one_token_serves_many_calls(self, gateway: PayPalBench) -> None:
         charge = gateway.new_charge(10_000)
