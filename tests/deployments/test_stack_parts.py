@@ -163,6 +163,10 @@ def test_the_sandbox_is_left_out_when_every_system_is_elsewhere() -> None:
     elsewhere["shop_url"] = "postgresql://db/shop"
     assert not stack_roles.needs_sandbox(Settings.model_validate(elsewhere))
     assert stack_roles.needs_sandbox(Settings.model_validate(elsewhere | {"model_url": "sandbox"}))
+    by_a_block = elsewhere | {"shop_url": "", "shop_block": "my-shop"}
+    assert not stack_roles.needs_sandbox(Settings.model_validate(by_a_block))
+    by_apprise = elsewhere | {"notices_url": "", "notices_adapter": "apprise"}
+    assert not stack_roles.needs_sandbox(Settings.model_validate(by_apprise))
 
 
 def test_the_pool_names_the_model_and_the_blocks_that_hold_the_secrets(tmp_path: Path) -> None:
