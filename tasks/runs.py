@@ -26,7 +26,7 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed, Running, Scheduled
 
 from refunds.errors import SystemUnavailable
-from refunds.ledger import Ledger, Page, batches, leases, requests, storage, waits
+from refunds.ledger import Ledger, Page, batches, bursts, leases, requests, storage
 from refunds.models import RefundRequest
 from refunds.settings import settings
 from tasks import books, found_before
@@ -103,9 +103,10 @@ async def launch(
             tags=["refund"],
             idempotency_key=idempotency_key(refund_id, number),
         )
-    if again and row["run_id"] is not None:
+    is_carried = row["lane"] == "batch"
+    if again and row["run_id"] is not None and not is_carried:
         await _retire(row["run_id"], str(run.id))
-    found = found_before.results(ledger, request) if row["batch_id"] else {}
+    found = found_before.results(ledger, request) if row["batch_id"] or row["burst_id"] else {}
     with ledger.page(refund_id) as page:
         storage.keep(page.connection, found, page.now)
         return _own(page, str(run.id), number, replaces=row["run_id"])
@@ -170,7 +171,7 @@ async def launch_batch(batch_id: str) -> str:
         run = await client.create_flow_run_from_deployment(
             deployment.id,
             parameters={"batch_id": batch_id},
-            state=_first_in_line(ledger.clock()) if batch.run_number else None,
+            state=_first_in_line(ledger.clock()) if batch.run_number or batch.is_burst else None,
             name=batch_id,
             tags=["batch"],
             idempotency_key=idempotency_key(batch_id, number),
@@ -214,14 +215,34 @@ def _own(page: Page, run_id: str, number: int, *, replaces: str | None) -> str:
 
 
 async def wake(refund_id: str) -> bool:
-    """Wake the refund's run when what it waits for has come; True when Prefect was told.
+    """Let the refund go on when what it waits for has come; True when Prefect was told.
 
-    It is a hint: when it is lost, or the run is not asleep yet, the sweep gives it again. A run
-    that can no longer be woken is replaced by a new one.
+    It is a hint: when it is lost, or the run is not asleep yet, the sweep gives it again. Where
+    many go on at the same time a burst carries them, whose run the first of them starts.
     """
-    run_id = waits.claim_wake(books.ledger(), refund_id)
-    if run_id is None:
-        return False
+    return await wake_all([refund_id]) == 1
+
+
+async def wake_all(refund_ids: Iterable[str]) -> int:
+    """As `wake` for each of these; returns how many go on."""
+    opened, count = [], 0
+    for refund_id in refund_ids:
+        claim = bursts.claim(books.ledger(), refund_id, settings().burst_from)
+        if claim is None:
+            continue
+        if claim.run_id is not None:
+            count += await _wake_own(refund_id, claim.run_id)
+            continue
+        count += 1
+        if claim.opens and claim.burst_id is not None:
+            opened.append(claim.burst_id)
+    for burst_id in opened:
+        await launch_batch(burst_id)
+    return count
+
+
+async def _wake_own(refund_id: str, run_id: str) -> bool:
+    """Wake the refund's own run; one that can no longer be woken is replaced by a new one."""
     async with _asked() as client:
         run = await _known(client, run_id)
         if run and run.state and not run.state.is_final() and not await _stranded(client, [run]):

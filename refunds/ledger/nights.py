@@ -58,7 +58,7 @@ class Kept:
 def progress(ledger: Ledger, batch: Batch) -> Progress:
     """How far a batch, or a shard, has come."""
     row = schema.refunds.c
-    to_do = sa.and_(row.lane == "batch", row.outcome.is_(None), ~batches.is_waiting())
+    to_do = sa.and_(*batches.in_hand(batch), row.outcome.is_(None), ~batches.is_waiting())
     query = (
         sa.select(row.state, sa.func.count(), sa.func.count(sa.case((to_do, 1))))
         .where(*batches.members(batch))
