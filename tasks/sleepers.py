@@ -59,7 +59,7 @@ async def _end_all(sleepers: Sequence[Sleeper]) -> int:
     for start in range(0, len(sleepers), _PAGE):
         page = sleepers[start : start + _PAGE]
         try:
-            count += await _end([UUID(sleeper.run_id) for sleeper in page])
+            count += await _end([sleeper.run_id for sleeper in page])
         except httpx.HTTPError as error:
             get_run_logger().warning("runs are left asleep: %r", error)
             return count
@@ -67,10 +67,10 @@ async def _end_all(sleepers: Sequence[Sleeper]) -> int:
     return count
 
 
-async def _end(run_ids: list[UUID]) -> int:
+async def _end(run_ids: Sequence[str]) -> int:
     gate = asyncio.Semaphore(_AT_ONCE)
     async with runs.prefect() as client:
-        wanted = FlowRunFilter(id=FlowRunFilterId(any_=run_ids))
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id) for run_id in run_ids]))
         found = await client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE)
         asleep = [run for run in found if run.state and run.state.type in _ASLEEP]
 

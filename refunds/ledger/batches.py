@@ -148,18 +148,6 @@ def read(ledger: Ledger, batch_id: str) -> Batch:
     return found
 
 
-def nights(ledger: Ledger, limit: int) -> list[Batch]:
-    """The nights' batches, the last night first."""
-    query = (
-        sa.select(schema.batches)
-        .where(schema.batches.c.kind == "night")
-        .order_by(schema.batches.c.night.desc())
-        .limit(limit)
-    )
-    with ledger.reading() as connection:
-        return [_batch(row) for row in connection.execute(query).mappings()]
-
-
 def take(ledger: Ledger, batch_id: str, run_id: str) -> Batch | None:
     """Take the batch's lease for a run; None while another process that may live has it.
 
@@ -304,11 +292,8 @@ def to_launch(ledger: Ledger) -> list[Batch]:
     shared_out = sa.exists().where(
         shard.c.parent_id == batch.batch_id, shard.c.finished_at.is_(None)
     )
-    called_back = (
-        sa.select(sa.func.coalesce(refund.burst_id, refund.batch_id))
-        # As the index has it.
-        .where(sa.text("refunds.lane = 'batch'"), refund.outcome.is_(None))
-        .where(~is_waiting(), refund.given_up.is_(None))
+    called_back = sa.select(sa.func.coalesce(refund.burst_id, refund.batch_id)).where(
+        *is_carried(), ~is_waiting(), refund.given_up.is_(None)
     )
     is_unfinished = batch.finished_at.is_(None)
     query = (
@@ -317,9 +302,15 @@ def to_launch(ledger: Ledger) -> list[Batch]:
         .order_by(batch.batch_id)
     )
     with ledger.reading() as connection:
-        found = [_batch(row) for row in connection.execute(query).mappings()]
+        found = [of_row(row) for row in connection.execute(query).mappings()]
     now = ledger.clock()
     return [row for row in found if not _is_held(row, "", now)]
+
+
+def is_carried() -> tuple[sa.ColumnElement[bool], ...]:
+    """In words that the index of what is in hand understands: without parameters."""
+    row = schema.refunds.c
+    return row.lane == sa.literal_column("'batch'"), row.outcome.is_(None)
 
 
 def _ready(batch: Batch) -> Any:
@@ -380,16 +371,17 @@ def _shard_rows(connection: sa.Connection, batch_id: str) -> list[Batch]:
         .where(schema.batches.c.parent_id == batch_id)
         .order_by(schema.batches.c.last_key)
     )
-    return [_batch(row) for row in connection.execute(query).mappings()]
+    return [of_row(row) for row in connection.execute(query).mappings()]
 
 
 def _row(connection: sa.Connection, batch_id: str, *, lock: bool = False) -> Batch | None:
     query = sa.select(schema.batches).where(schema.batches.c.batch_id == batch_id)
     found = connection.execute(query.with_for_update() if lock else query).mappings().first()
-    return _batch(found) if found else None
+    return of_row(found) if found else None
 
 
-def _batch(row: Any) -> Batch:
+def of_row(row: Any) -> Batch:
+    """A batch by its row."""
     return Batch(**{name: row[name] for name in Batch.__dataclass_fields__})
 
 

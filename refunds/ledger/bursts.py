@@ -12,10 +12,13 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from refunds.flow_version import FLOW_VERSION
-from refunds.ledger import leases, questions, schema, waits
+from refunds.ledger import batches, leases, questions, schema, waits
 from refunds.ledger.batches import BURST
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.engine import insert_if_absent
+
+# What takes refunds in; a shard is a part of one of them.
+KINDS = ("file", "night", BURST)
 
 # What a batch can go on from: a question that is answered, a payment that is settled.
 _CARRIED = ("approval", "settlement")
@@ -81,6 +84,29 @@ def note_ended(ledger: Ledger, sleepers: Sequence[Sleeper]) -> None:
                 .where(row.refund_id == sleeper.refund_id, row.run_id == sleeper.run_id)
                 .values(left_asleep_at=None)
             )
+
+
+def carried_by_kind(ledger: Ledger) -> dict[str, int]:
+    """How many refunds that are not over are carried by batches of each kind."""
+    batch, refund = schema.batches.c, schema.refunds.c
+    query = (
+        sa.select(batch.kind, sa.func.count())
+        .join(
+            schema.refunds,
+            sa.func.coalesce(refund.burst_id, refund.batch_id) == batch.batch_id,
+        )
+        .where(*batches.is_carried())
+        .group_by(batch.kind)
+    )
+    with ledger.reading() as connection:
+        return {kind: int(count) for kind, count in connection.execute(query)}
+
+
+def count(ledger: Ledger) -> int:
+    """How many bursts there have been."""
+    query = sa.select(sa.func.count()).where(schema.batches.c.kind == BURST)
+    with ledger.reading() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def _is_crowded(page: Page, burst_from: int) -> bool:

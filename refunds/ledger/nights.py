@@ -55,6 +55,18 @@ class Kept:
         return self.notice_state not in _SETTLED
 
 
+def last(ledger: Ledger, limit: int) -> list[Batch]:
+    """The nights' batches, the last night first."""
+    query = (
+        sa.select(schema.batches)
+        .where(schema.batches.c.kind == "night")
+        .order_by(schema.batches.c.night.desc())
+        .limit(limit)
+    )
+    with ledger.reading() as connection:
+        return [batches.of_row(row) for row in connection.execute(query).mappings()]
+
+
 def progress(ledger: Ledger, batch: Batch) -> Progress:
     """How far a batch, or a shard, has come."""
     row = schema.refunds.c

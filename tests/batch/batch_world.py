@@ -75,10 +75,10 @@ class PrefectRuns:
         self.launched.append(batch_id)
         return batch_id
 
-    async def end(self, run_ids: list[Any]) -> int:
+    async def end(self, run_ids: list[str]) -> int:
         if self.is_away:
             raise httpx.ConnectError("away")
-        self.ended += [str(run_id) for run_id in run_ids]
+        self.ended += run_ids
         return len(run_ids)
 
     async def create(self, roads: list[Road], sleeper: Callable[[Road], own_runs.Sleeper]) -> None:

@@ -190,6 +190,8 @@ class Wiring:
             (records, "acreate_markdown_artifact", _nothing),
             (runs, "prefect", self._client),
             (runs, "flow_run", run),
+            # A batch needs an event loop: here everybody goes on alone.
+            (runs, "settings", lambda: SimpleNamespace(burst_from=1_000)),
             (upkeep, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None)),
             (waiting, "FlowRunContext", SimpleNamespace(get=lambda: deployed)),
             (waiting, "asuspend_flow_run", self._suspend),
