@@ -29,7 +29,7 @@ _AT_ONCE = 2
 # Prefect gives as many runs at a time.
 _PAGE = 200
 
-# What no process is at work on; whatever else a run is, it ends by itself.
+# What no process is at work on; any other run ends by itself, or lies down just now.
 _ASLEEP = (StateType.PAUSED, StateType.SCHEDULED)
 
 
@@ -39,7 +39,7 @@ _LATE = timedelta(minutes=2)
 
 @task(name="end_sleepers", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
 async def end_sleepers(batch: Batch) -> int:
-    """End the runs of the refunds that a burst has carried; returns how many slept."""
+    """End the runs of the refunds that a burst has carried; returns how many have ended."""
     if not batch.is_burst:
         return 0
     left = await asyncio.to_thread(bursts.left_asleep, books.ledger(), burst_id=batch.batch_id)
@@ -48,26 +48,29 @@ async def end_sleepers(batch: Batch) -> int:
 
 @task(name="end_late_sleepers", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
 async def end_late_sleepers() -> int:
-    """End the runs that a burst should have ended, and died; returns how many slept."""
+    """End the runs that a burst should have ended, and died; returns how many have ended."""
     before = books.ledger().clock() - _LATE
     return await _end_all(bursts.left_asleep(books.ledger(), before=before))
 
 
 async def _end_all(sleepers: Sequence[Sleeper]) -> int:
-    """End these runs in Prefect; returns how many were asleep. What fails is left to the sweep."""
+    """End these runs in Prefect; returns how many have ended. What fails is left to the sweep."""
     count = 0
     for start in range(0, len(sleepers), _PAGE):
         page = sleepers[start : start + _PAGE]
         try:
-            count += await _end([sleeper.run_id for sleeper in page])
+            at_work = await _end([sleeper.run_id for sleeper in page])
         except httpx.HTTPError as error:
             get_run_logger().warning("runs are left asleep: %r", error)
             return count
-        await asyncio.to_thread(bursts.note_ended, books.ledger(), page)
+        ended = [sleeper for sleeper in page if sleeper.run_id not in at_work]
+        await asyncio.to_thread(bursts.note_ended, books.ledger(), ended)
+        count += len(ended)
     return count
 
 
-async def _end(run_ids: Sequence[str]) -> int:
+async def _end(run_ids: Sequence[str]) -> set[str]:
+    """End those of these runs that sleep; returns those that are at work, or lie down just now."""
     gate = asyncio.Semaphore(_AT_ONCE)
     async with runs.prefect() as client:
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id) for run_id in run_ids]))
@@ -79,7 +82,8 @@ async def _end(run_ids: Sequence[str]) -> int:
                 await _end_run(client, run)
 
         await asyncio.gather(*(one(run) for run in asleep))
-        return len(asleep)
+        others = (run for run in found if run not in asleep)
+        return {str(run.id) for run in others if run.state and not run.state.is_final()}
 
 
 async def _end_run(client: PrefectClient, run: FlowRun) -> None:

@@ -75,11 +75,11 @@ class PrefectRuns:
         self.launched.append(batch_id)
         return batch_id
 
-    async def end(self, run_ids: list[str]) -> int:
+    async def end(self, run_ids: list[str]) -> set[str]:
         if self.is_away:
             raise httpx.ConnectError("away")
         self.ended += run_ids
-        return len(run_ids)
+        return set()
 
     async def create(self, roads: list[Road], sleeper: Callable[[Road], own_runs.Sleeper]) -> None:
         for road in roads:
