@@ -354,7 +354,7 @@ async def answers(prefix: str) -> list[tuple[str, dict[str, Any]]]:
         return []
     async with prefect() as client:
         found = []
-        for paused in ("suspended", "paused"):
+        for paused in _kinds_of_pause():
             found += await client.filter_flow_run_input(
                 flow_run_id=UUID(str(run_id)),
                 key_prefix=f"{paused}-{prefix}",
@@ -368,6 +368,14 @@ async def answers(prefix: str) -> list[tuple[str, dict[str, Any]]]:
         for entry in given
         if isinstance(entry.decoded_value, dict)
     ]
+
+
+def _kinds_of_pause() -> tuple[str, ...]:
+    """How Prefect calls a pause of this run: one with a deployment is suspended."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return "suspended", "paused"
+    return ("suspended",) if context.flow_run.deployment_id else ("paused",)
 
 
 async def _update(client: PrefectClient, name: str, tags: list[str]) -> None:
