@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Running
 
@@ -74,7 +75,9 @@ async def _end(run_ids: Sequence[str]) -> set[str]:
     gate = asyncio.Semaphore(_AT_ONCE)
     async with runs.prefect() as client:
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id) for run_id in run_ids]))
-        found = await client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE)
+        found = await client.read_flow_runs(
+            flow_run_filter=wanted, limit=_PAGE, sort=FlowRunSort.ID_DESC
+        )
         asleep = [run for run in found if run.state and run.state.type in _ASLEEP]
 
         async def one(run: FlowRun) -> None:
