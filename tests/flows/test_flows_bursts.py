@@ -30,6 +30,8 @@ _COUNT = 6
 def _one_wakes_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first run wakes for itself; nothing that other tests left is in the way."""
     monkeypatch.setenv("REFUNDS_BURST_FROM", "1")
+    # What is submitted together gets its suspended runs from a batch, without a process each.
+    monkeypatch.setenv("REFUNDS_BATCH_FROM", "2")
     settings.cache_clear()
     with world.ledger.writing() as connection:
         row = schema.waits.c
@@ -41,13 +43,12 @@ def _one_wakes_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def asleep(world: World, count: int = _COUNT) -> dict[str, RefundRequest]:
-    """Refunds whose deployed runs are suspended until somebody decides, by their run's id."""
-    found = {}
-    for _ in range(count):
-        request = world.request(FOR_A_PERSON)
-        await world.refunds.submit([request])
-        assert (await world.work(request)).is_paused()
-        found[world.row(request)["run_id"]] = request
+    """Refunds whose own runs are suspended until somebody decides, by their run's id."""
+    wanted = [world.request(FOR_A_PERSON) for _ in range(count)]
+    await world.refunds.submit(wanted)
+    await carry(world, world.row(wanted[0])["batch_id"])
+    found = {world.row(request)["run_id"]: request for request in wanted}
+    assert {(await state_of(world, run_id))[1] for run_id in found} == {"Suspended"}
     return found
 
 
