@@ -161,8 +161,7 @@ async def test_a_suspended_run_may_be_completed_by_others_and_is_not_resumed_aft
 ) -> None:
     run = await new_run()
     await ask(client, run.id, "approval-1")
-    ended = await client.set_flow_run_state(run.id, Completed(name="CarriedByBatch", message="x"))
-    assert ended.status is SetStateStatus.ACCEPT
+    assert await move(client, run.id, Completed(name="CarriedByBatch")) is SetStateStatus.ACCEPT
     resumed = await client.resume_flow_run(run.id, {"decision": "approve"})
     assert resumed.status is SetStateStatus.ABORT
     state = (await client.read_flow_run(run.id)).state
