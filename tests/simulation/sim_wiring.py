@@ -35,6 +35,7 @@ from tasks import (
     records,
     risk,
     runs,
+    sleepers,
     upkeep,
 )
 from tests.simulation.sim_actors import Actor, Process, pause
@@ -43,7 +44,7 @@ from tests.simulation.sim_prefect import FakePrefect
 
 _TASK_MODULES = (
     *(cards, coupons, crm, logistics, model, notices),
-    *(orders, payments, records, risk, upkeep),
+    *(orders, payments, records, risk, sleepers, upkeep),
 )
 _POLICY = policy_file.parse(
     policy_file.DEFAULT_POLICY_FILE.read_text(encoding="utf-8"), "the default policy"
