@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -20,14 +21,18 @@ from refunds.settings import settings
 from tasks import runs, sleepers
 from tests.flows.flows_world import World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    # Prefect leaves the connection that watches a deployed run to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 FOR_A_PERSON = 200_000
 _COUNT = 6
 
 
 @pytest.fixture(autouse=True)
-def _one_wakes_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_wakes_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The first run wakes for itself; nothing that other tests left is in the way."""
     monkeypatch.setenv("REFUNDS_BURST_FROM", "1")
     # What is submitted together gets its suspended runs from a batch, without a process each.
@@ -40,6 +45,9 @@ def _one_wakes_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
             .where(row.woken_at.is_not(None))
             .values(woken_at=None, passed_at=world.ledger.clock())
         )
+    yield
+    # As long as the warning about it is ignored.
+    gc.collect()
 
 
 async def asleep(world: World, count: int = _COUNT) -> dict[str, RefundRequest]:
