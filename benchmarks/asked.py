@@ -38,7 +38,7 @@ async def main() -> None:
         reviews = await _asked_about(engine, "review")
         decisions = [await _decided(engine, refund_id) for refund_id in reviews]
         fifty = await _asked_about(engine, "fifty")
-        together = await asyncio.gather(*(_decided(engine, refund_id) for refund_id in fifty))
+        together = await _decided_at_once(engine, fifty)
     print(json.dumps({"singles": singles, "decisions": decisions, "fifty": together}))
 
 
@@ -61,6 +61,14 @@ async def _decided(engine: AsyncRefunds, refund_id: str) -> float:
     began = datetime.now(UTC)
     await engine.decide(refund_id, "approve", person=_APPROVER)
     return await _until_done(engine, refund_id, "issue_refund", began)
+
+
+async def _decided_at_once(engine: AsyncRefunds, refund_ids: list[str]) -> list[float]:
+    """Fifty doors, and one stopwatch that looks at one refund after the other."""
+    began = datetime.now(UTC)
+    doors = (engine.decide(refund_id, "approve", person=_APPROVER) for refund_id in refund_ids)
+    await asyncio.gather(*doors)
+    return [await _until_done(engine, each, "issue_refund", began) for each in refund_ids]
 
 
 async def _until_done(engine: AsyncRefunds, refund_id: str, step: str, began: datetime) -> float:
