@@ -29,7 +29,7 @@ from refunds.errors import SystemUnavailable
 from refunds.ledger import Ledger, Page, batches, bursts, leases, requests, storage
 from refunds.models import RefundRequest
 from refunds.settings import settings
-from tasks import books, found_before
+from tasks import books, certificates, found_before
 
 REFUND_DEPLOYMENT = "refund/refund"
 BATCH_DEPLOYMENT = "batch/batch"
@@ -55,6 +55,9 @@ _RUNS_AT_ONCE = 200
 _ANSWER_SECONDS = 20
 # Fifty such questions in a row, about ten thousand unfinished refunds, go through in a minute.
 _ANSWERS_SECONDS = 60
+
+
+certificates.share()
 
 
 def prefect() -> PrefectClient:
