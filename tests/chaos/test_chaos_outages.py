@@ -87,7 +87,7 @@ def test_refunds_finish_after_the_ledger_was_away_in_the_middle_of_a_payment(
     with stack.without_ledger():
         refused = stack.run("list")
         assert refused.returncode == 1
-        assert "Traceback" not in refused.stderr
+        assert "the database does not answer" in refused.stderr
         stack.pass_time(since)
     stack.approve(waits)
     stack.finish(asked, acted, waits)
