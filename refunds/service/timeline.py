@@ -17,12 +17,11 @@ from refunds.api import AsyncRefunds
 from refunds.errors import BadInput, Conflict
 from refunds.history_document import HistoryDocument
 from refunds.ledger import journal, requests
-from refunds.models import State
 from refunds.replay import Performance, Stage, replay, reports
 from refunds.replay.player import Place
 from refunds.service import limits, pages, rights
 from refunds.service.picture import drawn
-from refunds.service.rights import Looker, Steerer
+from refunds.service.rights import Steerer
 from refunds.service.who import Person, Visitor
 from refunds.settings import settings
 from refunds.values import RefundId, Sentence
@@ -48,14 +47,6 @@ class Shown:
     output: str
     data: str
     places: tuple[Place, ...]
-
-
-@router.get("/stuck")
-def stuck(visitor: Looker) -> Response:
-    """Refunds that need somebody to put them back on their feet."""
-    limits.people.spend(visitor.person_id)
-    rows = requests.listed(books.ledger(), State.NEEDS_ATTENTION)
-    return pages.show("stuck.html", visitor, rows=rows)
 
 
 @router.get("/inbox/{refund_id}/timeline")
@@ -135,7 +126,7 @@ def _page(
         runs=[(run_id, _run_page(run_id)) for run_id in requests.run_ids(ledger, refund_id)],
         steps=[step for step in dict.fromkeys(steps) if step != "open_refund"],
         refusal=refusal,
-        why_not=rights.why_not(visitor),
+        why_not=rights.why_not(visitor.person_id),
         plan=plan,
         reason=reason,
     )

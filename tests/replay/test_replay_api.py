@@ -1,46 +1,12 @@
 """Programs steer through the service: a reset, an update, a bundle to take home."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
-from httpx2 import Response
-from starlette.testclient import TestClient
 
 from refunds.ledger import approvals
-from refunds.ledger.access import api_keys
-from refunds.scopes import Scope
-from refunds.service import limits
-from refunds.service.app import build
-from refunds.settings import settings
 from refunds.verify import bundles
 from tests.replay import paths
+from tests.replay.program import Program
 from tests.replay.rehearsal import Rehearsal
-from tests.service.service_world import HERE
-
-
-class Program:
-    """A program with a key that may look and steer."""
-
-    def __init__(self, client: TestClient, key: str) -> None:
-        self._client = client
-        self._headers = {"Authorization": f"Bearer {key}"}
-
-    def get(self, path: str) -> Response:
-        return self._client.get(path, headers=self._headers)
-
-    def post(self, path: str, **body: Any) -> Response:
-        return self._client.post(path, json=body, headers=self._headers)
-
-
-@pytest.fixture
-def program(world: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    for limit in limits.ALL:
-        monkeypatch.setattr(limit, "spend", lambda _: None)
-    key = api_keys.create(world.ledger, "ops-bot", [Scope.READ, Scope.STEER])
-    with TestClient(build(settings()), base_url=HERE) as client:
-        yield Program(client, key)
 
 
 def test_a_program_sees_what_a_reset_would_do_and_then_does_it(

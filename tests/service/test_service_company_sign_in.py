@@ -87,6 +87,17 @@ def test_a_token_signed_by_somebody_else_signs_nobody_in(desk: World, company: C
     assert browser.get(back).status_code == 401
 
 
+def test_a_token_that_nobody_signed_signs_nobody_in_though_the_provider_may_make_such(
+    desk: World, company: Company
+) -> None:
+    accounts.link(desk.ledger, ISSUER, company.subject, "ann")
+    company.signs = False
+    browser = desk.browser()
+    assert come_back(browser, company) == 401
+    browser.get("/inbox")
+    assert "Sign out" not in browser.text
+
+
 def test_an_answer_that_this_browser_did_not_ask_for_signs_nobody_in(
     desk: World, company: Company
 ) -> None:
