@@ -10,7 +10,10 @@ from starlette.testclient import TestClient
 
 from refunds import timeline
 from refunds.authority import Person
-from refunds.ledger import history
+from refunds.ledger import approvals, audit, history, updates
+from refunds.ledger.approvals import Vote
+from refunds.ledger.updates import Update
+from refunds.origin import Origin
 from refunds.service import picture
 from refunds.service.app import build
 from refunds.settings import settings
@@ -159,6 +162,32 @@ def test_whoever_is_not_signed_in_sees_no_timeline(world: Rehearsal, service: No
             answer = client.get(path, follow_redirects=False)
             assert answer.status_code == 303
             assert answer.headers["location"].startswith("/sign-in")
+
+
+def test_what_people_did_is_told_in_their_lane_with_amounts_as_people_write_them(
+    world: Rehearsal,
+) -> None:
+    request = paths.asked(world)
+    audit.saw(world.ledger, request.refund_id, "lea", Origin.of("service"), None)
+    change = Update(None, 1, None, "", "the parcel is back")
+    updates.update(world.ledger, request.refund_id, change, person="sue", reason="")
+    assert world.run(request) == "suspended"
+    half = Vote("approve", "lea", "cli", verified=True, reason="worn", amount_minor=100_000)
+    approvals.decide(world.ledger, request.refund_id, half)
+    assert world.run(request) == "suspended"
+    world.decide(request, "approve", "mia")
+    assert world.run(request) == "PAID"
+    entries = timeline.entries(world.document(request).events)
+    people = [entry.title for entry in entries if entry.lane == "people"]
+    assert "lea looked at it" in people
+    assert "sue added evidence: the parcel is back" in people
+    assert "sue updated it: priority 1, evidence the parcel is back" in people
+    assert "lea proposed $1,000.00 instead: worn" in people
+    systems = [entry.title for entry in entries if entry.lane == "systems"]
+    assert f"$1,000.00 of ch_{request.order_id[1:]} is reserved" in systems
+    given_up = timeline.entries(world.document(paths.given_up(world)).events)
+    [told] = [entry for entry in given_up if entry.event == "refund.given_up"]
+    assert (told.lane, told.title) == ("people", "lea gave it up: the coupon is not worth it")
 
 
 def test_waits_are_drawn_to_scale(world: Rehearsal) -> None:

@@ -78,20 +78,16 @@ def test_a_token_that_is_not_for_this_question_signs_nobody_in(
     assert "Sign out" not in browser.text
 
 
-def test_a_token_signed_by_somebody_else_signs_nobody_in(desk: World, company: Company) -> None:
-    accounts.link(desk.ledger, ISSUER, company.subject, "ann")
-    browser = desk.browser()
-    away = browser.client.get("/sign-in/company", follow_redirects=False)
-    back = company.let_in(away.headers["Location"])
-    company.signs_with = ECKey.generate_key("P-256", {"kid": "k1"})
-    assert browser.get(back).status_code == 401
-
-
-def test_a_token_that_nobody_signed_signs_nobody_in_though_the_provider_may_make_such(
-    desk: World, company: Company
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("signs_with", ECKey.generate_key("P-256", {"kid": "k1"})), ("signs", False)],
+    ids=["by somebody else", "by nobody, which the provider says it may do"],
+)
+def test_a_token_that_the_provider_did_not_sign_signs_nobody_in(
+    desk: World, company: Company, what: str, value: Any
 ) -> None:
     accounts.link(desk.ledger, ISSUER, company.subject, "ann")
-    company.signs = False
+    setattr(company, what, value)
     browser = desk.browser()
     assert come_back(browser, company) == 401
     browser.get("/inbox")
