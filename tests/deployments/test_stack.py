@@ -150,10 +150,8 @@ def test_a_stack_for_the_sample_ends_when_only_people_can_go_on(launcher: Launch
 
 
 def test_a_port_taken_by_a_stranger_is_named(launcher: Launcher) -> None:
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", launcher.port + 1))
-        stranger.listen()
-
+    # An earlier stack's connections may still linger there, which harms no listener.
+    with socket.create_server(("127.0.0.1", launcher.port + 1)):
         for words in (("up",), ("up", "background")):
             refused = launcher.run(*words)
             assert refused.returncode == 2
