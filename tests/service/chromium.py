@@ -60,10 +60,15 @@ def a_page(browser: Browser) -> Page:
 def sign_in(page: Page, address: str, person: str, password: str = PASSWORD) -> None:
     """Sign in as a person does."""
     page.goto(f"{address}/inbox")
+    give_name_and_password(page, person, password)
+    page.get_by_role("heading", name="Inbox").wait_for()
+
+
+def give_name_and_password(page: Page, person: str, password: str) -> None:
+    """Fill in the sign-in to which somebody was led."""
     page.get_by_label("Name").fill(person)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in", exact=True).click()
-    page.get_by_role("heading", name="Inbox").wait_for()
 
 
 def nothing_serious(page: Page) -> None:
