@@ -156,7 +156,7 @@ def test_a_link_in_the_prefect_ui_leads_to_the_timeline_and_another_one_back(
     stack.until(refund_id, outcome="PAID")
     page.goto(run_page)
     page.get_by_role("tab", name="Artifacts").click()
-    page.get_by_role("link", name="refund-facts").first.click()
+    page.get_by_role("link", name="refund-facts-").click()
     page.get_by_role("link", name="Its timeline").click()
     page.get_by_role("heading", name=f"Timeline of {refund_id}").wait_for()
     page.get_by_text("PAID").first.wait_for()
