@@ -61,13 +61,10 @@ def run_environment(settings: Settings, given: Mapping[str, str]) -> dict[str, s
     """The REFUNDS_ variables that runs need, with absolute paths, without any secret.
 
     They are kept in the work pool, where whoever may open the Prefect UI can read them.
-    Secrets reach a run through its worker's own environment.
+    Secrets reach a run through its worker's own environment, and so do addresses: a webhook's
+    path is its password.
     """
     environment = {"REFUNDS_HOME": str(settings.home_dir), "REFUNDS_PORT": str(settings.port)}
-    for system in SYSTEMS:
-        name = f"REFUNDS_{system.upper()}_URL"
-        if name in given and "@" not in given[name]:
-            environment[name] = given[name]
     adapters = [f"REFUNDS_{system.upper()}_ADAPTER" for system in SYSTEMS]
     as_given = [name for name in (*adapters, "REFUNDS_LIMITS") if name in given]
     environment |= {name: given[name] for name in as_given}

@@ -152,7 +152,10 @@ def sample(settings: Settings, *, load: bool, until_idle: bool) -> Role:
 
 def needs_sandbox(settings: Settings) -> bool:
     """Whether any system, or the shop's database, is the sandbox's."""
-    elsewhere = [getattr(settings, f"{system}_url") for system in SYSTEMS if system != "model"]
-    return settings.is_sandbox_model or not (
-        all(elsewhere) and settings.shop_url.get_secret_value()
-    )
+    reached = {system: getattr(settings, f"{system}_url") for system in SYSTEMS}
+    # A model is asked only where one is named, and Apprise's channels have addresses of their own.
+    del reached["model"]
+    if settings.notices_adapter == "apprise":
+        del reached["notices"]
+    has_shop = settings.shop_block or settings.shop_url.get_secret_value()
+    return settings.is_sandbox_model or not (all(reached.values()) and has_shop)

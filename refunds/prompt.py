@@ -12,6 +12,7 @@ from typing import Any
 from refunds import money
 from refunds.digests import digest
 from refunds.models import Assessment, Case, RiskFeatures
+from refunds.redaction import without_last_four
 
 _FILE = Path(__file__).with_name("prompts") / "opinion-1.md"
 
@@ -29,8 +30,16 @@ _LISTED = 100
 # Format characters that ordinary writing needs: joiners in Hindi, Persian and emoji, direction
 # marks in Arabic and Hebrew, and the soft hyphen.
 _ORDINARY_FORMAT = frozenset("\u200c\u200d\u200e\u200f\u061c\u00ad")
-# Variation selectors of no script: they carry any text unseen.
-_UNSEEN_SELECTORS = range(0xE0100, 0xE01F0)
+# Variation selectors that no writing needs, fillers and joiners that show nothing: any text can be
+# written in them unseen.
+_UNSEEN = frozenset(
+    [chr(code) for code in (*range(0xE0100, 0xE01F0), *range(0xFE03, 0xFE0E))]
+    + list("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+)
+# What ordinary writing needs of the unseen it needs one by one; more in a row spell something.
+_UNSEEN_IN_A_ROW = re.compile(
+    "[\u00ad\u061c\u180b-\u180d\u180f\u200c-\u200f\ufe00-\ufe02\ufe0e\ufe0f]{4,}"
+)
 
 # What is shorter stands in ordinary words, and taking it out would spoil them.
 _ID_CHARACTERS = 4
@@ -52,7 +61,7 @@ def question(case: Case, risk: RiskFeatures, rules: Assessment) -> str:
 def noticed(message: str) -> tuple[str, ...]:
     """The signals that code finds in a customer's text, whatever the model says of it."""
     found = {
-        "hidden_text": any(map(_is_unseen, message)),
+        "hidden_text": any(map(_is_unseen, message)) or bool(_UNSEEN_IN_A_ROW.search(message)),
         "message_cut": len(message) > MESSAGE_CHARACTERS,
     }
     return tuple(signal for signal, is_there in found.items() if is_there)
@@ -60,7 +69,12 @@ def noticed(message: str) -> tuple[str, ...]:
 
 def visible(text: str) -> str:
     """The text with every character that is not seen written out, as in `[U+E0041]`."""
-    return "".join(f"[U+{ord(c):04X}]" if _is_unseen(c) else c for c in text)
+    text = _UNSEEN_IN_A_ROW.sub(lambda found: "".join(map(_named, found.group())), text)
+    return "".join(_named(c) if _is_unseen(c) else c for c in text)
+
+
+def _named(character: str) -> str:
+    return f"[U+{ord(character):04X}]"
 
 
 def _facts(case: Case, risk: RiskFeatures, rules: Assessment) -> dict[str, Any]:
@@ -133,7 +147,7 @@ def _without_identity(text: str, case: Case) -> str:
         if len(identifier) >= _ID_CHARACTERS:
             text = text.replace(identifier, word)
     text = _EMAIL.sub("[e-mail]", text)
-    text = _LONG_NUMBER.sub("[number]", text)
+    text = without_last_four(_LONG_NUMBER.sub("[number]", text))
     names = "|".join(map(re.escape, _NAME_IN_AN_ID.findall(request.customer_id)))
     return re.sub(rf"\b(?:{names})\b", "[name]", text, flags=re.IGNORECASE) if names else text
 
@@ -142,4 +156,4 @@ def _is_unseen(character: str) -> bool:
     if character in _ORDINARY_FORMAT or character in "\n\r\t":
         return False
     kind = unicodedata.category(character)
-    return kind in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp") or ord(character) in _UNSEEN_SELECTORS
+    return kind in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp") or character in _UNSEEN

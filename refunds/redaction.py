@@ -22,6 +22,9 @@ _LIKE_AN_IBAN = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 
+# What is left of a number that was cut.
+_CUT = re.compile(r"\[(card|account) …\w{4}\]")
+
 _SECRET = re.compile(
     r"authorization|password|passwd|secret|token|api_?key|card_?number|cvc|cvv", re.IGNORECASE
 )
@@ -33,6 +36,11 @@ def without_account_numbers(text: str) -> str:
     if len(text) <= 12:  # noqa: PLR2004 - as above
         return text
     return _LIKE_A_CARD.sub(_last_four, _LIKE_AN_IBAN.sub(_account, text))
+
+
+def without_last_four(text: str) -> str:
+    """The text with what `without_account_numbers` left of each number taken out as well."""
+    return _CUT.sub(r"[\1]", text)
 
 
 def redacted(value: Any) -> Any:

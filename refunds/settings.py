@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -153,6 +154,11 @@ class Settings(BaseSettings):
             for secret in value.values() if isinstance(value, dict) else (value,):
                 if isinstance(secret, SecretStr):
                     yield secret.get_secret_value()
+        yield from (url for url in map(self.system_url, SYSTEMS) if "@" in url)
+        if self.crm_adapter == "webhook":
+            # Who knows a webhook's address may send to it.
+            path = urlsplit(self.crm_url).path
+            yield from (self.crm_url, path, path.rpartition("/")[2])
 
     @property
     def asked_model(self) -> str:

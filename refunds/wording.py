@@ -127,16 +127,23 @@ def card(approval: ApprovalRequest, level: Level) -> dict[str, str]:
 def customer_notice(case: Case, outcome: Outcome) -> tuple[str, str]:
     """(subject, body) of what the customer is told; rules and risk are not mentioned."""
     request = case.request
-    amount = money.show(request.amount_minor, request.currency)
+    amount, place = money.show(request.amount_minor, request.currency), _place(case)
     body = {
-        Outcome.PAID: f"We refunded {amount} to {request.refund_to}.",
+        Outcome.PAID: f"We refunded {amount} to {place}.",
         Outcome.REJECTED: f"We could not refund {amount} for order {request.order_id}.",
         Outcome.EXPIRED: f"Your refund request for order {request.order_id} was not decided in "
         "time. Nothing was paid. Please get in touch, and we will look at it again.",
-        Outcome.FAILED: f"The refund of {amount} to {request.refund_to} did not go through. "
+        Outcome.FAILED: f"The refund of {amount} to {place} did not go through. "
         "Customer service will get in touch about another way.",
     }[outcome]
     return f"Your refund for order {request.order_id}", body
+
+
+def _place(case: Case) -> str:
+    """Where the money goes in a customer's words: the shop's own ids mean nothing to them."""
+    refund_to = case.request.refund_to
+    kind = case.order.payment_methods.get(refund_to) if case.order else None
+    return f"your {kind.replace('_', ' ')}" if kind else refund_to
 
 
 def service_notice(case: Case, outcome: Outcome, why: str) -> tuple[str, str]:

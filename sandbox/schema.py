@@ -37,6 +37,14 @@ CREATE VIEW IF NOT EXISTS charges_shown AS
     SELECT charges.*, EXISTS (
         SELECT 1 FROM disputes WHERE disputes.charge_id = charges.charge_id
     ) AS disputed FROM charges;
+CREATE TABLE IF NOT EXISTS disputes_ended (
+    charge_id TEXT PRIMARY KEY, status TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE VIEW IF NOT EXISTS disputes_shown AS
+    SELECT charges.number, charges.charge_id, charges.payment_intent,
+        disputes.opened_ms AS created_ms,
+        coalesce(disputes_ended.status, 'needs_response') AS status
+    FROM disputes JOIN charges USING (charge_id) LEFT JOIN disputes_ended USING (charge_id);
 
 CREATE TABLE IF NOT EXISTS refunds (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

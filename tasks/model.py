@@ -151,7 +151,9 @@ async def _asked(case: Case, risk: RiskFeatures, rules: Policy) -> Opinion | NoO
         found = answer.read(secrets.without_secrets(reply.text))
     except answer.NotAnAnswer as error:
         return NoOpinion(missing=str(error), usage=usage, **asked)
-    signals = dict.fromkeys((*prompt.noticed(case.request.message), *found.signals))
+    request = case.request
+    noticed = (*prompt.noticed(request.message), *prompt.noticed(request.reason))
+    signals = dict.fromkeys((*noticed, *found.signals))
     return Opinion(
         recommendation=found.recommendation,
         confidence_percent=found.confidence_percent,

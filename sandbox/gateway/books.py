@@ -8,6 +8,7 @@ from sandbox.answers import Refused
 from sandbox.clock import Clock, to_ms
 from sandbox.fault_rules import Decline, FailLater, Pending, Rule
 from sandbox.gateway.dialect import invalid, missing, stripe_error
+from sandbox.gateway.disputes import dispute_of
 from sandbox.gateway.events import Events
 from sandbox.gateway.forms import RefundForm
 from sandbox.gateway.objects import charge_object, refund_id_of, refund_object
@@ -32,7 +33,7 @@ class Books:
         charge that has too little left.
         """
         charge = _charge_for(tx, form)
-        _refuse_disputed(charge)
+        _refuse_disputed(tx, charge)
         amount_minor = _amount_for(charge, form)
         if isinstance(fault, Decline):
             answer = stripe_error(fault.status, fault.message, kind="card_error", code=fault.code)
@@ -163,8 +164,10 @@ def _charge_for(tx: sqlite3.Connection, form: RefundForm) -> sqlite3.Row:
     return charge
 
 
-def _refuse_disputed(charge: sqlite3.Row) -> None:
-    if charge["disputed"]:
+def _refuse_disputed(tx: sqlite3.Connection, charge: sqlite3.Row) -> None:
+    """Not while the bank decides, and not when it decided for the customer."""
+    dispute = dispute_of(tx, charge["charge_id"])
+    if dispute is not None and dispute["status"] != "won":
         message = f"Charge {charge['charge_id']} has been charged back; cannot issue a refund."
         raise Refused(stripe_error(400, message, code="charge_disputed"), final=True)
 

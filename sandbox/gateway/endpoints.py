@@ -15,6 +15,7 @@ from sandbox.gateway.dialect import STRIPE_DIALECT, missing, stripe_error
 from sandbox.gateway.forms import check_metadata, parse_metadata, parse_no_fields, parse_refund
 from sandbox.gateway.objects import (
     charge_object,
+    dispute_object,
     event_object,
     intent_object,
     refund_id_of,
@@ -29,6 +30,7 @@ _REFUND = f"{_REFUNDS}/{{id}}"
 _CHARGES = "/gateway/v1/charges"
 _INTENTS = "/gateway/v1/payment_intents"
 _EVENTS = "/gateway/v1/events"
+_DISPUTES = "/gateway/v1/disputes"
 
 
 def endpoints(books: Books, effects: Effects) -> list[Effect | Reading]:
@@ -155,7 +157,15 @@ def _lists() -> list[Reading]:
         shown=event_object,
         number_of=lambda _, identifier: to_number("evt", identifier),
     )
-    return [reading(refunds), reading(charges), reading(events)]
+    disputes = StripeList(
+        kind="dispute",
+        url=_DISPUTES.removeprefix("/gateway"),
+        table="disputes_shown",
+        filters={"charge": "charge_id", "payment_intent": "payment_intent"},
+        shown=dispute_object,
+        number_of=lambda reader, name: _charge_number(reader, name.replace("dp_", "ch_", 1)),
+    )
+    return [reading(listed) for listed in (refunds, charges, events, disputes)]
 
 
 def _single_readings() -> list[Reading]:

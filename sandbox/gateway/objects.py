@@ -56,6 +56,18 @@ def charge_object(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
+def dispute_object(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a dispute; `status` says how it stands."""
+    return {
+        "id": f"dp_{row['charge_id'].removeprefix('ch_')}",
+        "object": "dispute",
+        "charge": row["charge_id"],
+        "created": row["created_ms"] // 1_000,
+        "payment_intent": row["payment_intent"],
+        "status": row["status"],
+    }
+
+
 def intent_object(row: sqlite3.Row) -> dict[str, Any]:
     """Return the payment intent behind a charge."""
     return {

@@ -1,7 +1,9 @@
 """PayPal's payments API: JSON, amounts as decimal text, a token for an hour, lists by the order."""
 
+import asyncio
 import base64
 import time
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -32,13 +34,25 @@ _STATES = {
     "CANCELLED": "failed",
 }
 
-# Refusals that say nothing of the refund itself; PayPal repeats its answer under the same key.
+# Refusals that say nothing of the refund itself: our balance is too low, the charge is disputed,
+# its own money is not there yet. PayPal repeats its answer under the same key.
 _BLOCKED = frozenset(
-    {"CAPTURE_DISPUTED_PARTIAL_REFUND_NOT_ALLOWED", "INSUFFICIENT_FUNDS", "DISPUTE_OPEN"}
+    {
+        *("REFUND_FAILED_INSUFFICIENT_FUNDS", "REFUND_FUNDS_NOT_AVAILABLE"),
+        *("CAPTURE_DISPUTED_PARTIAL_REFUND_NOT_ALLOWED", "TRANSACTION_DISPUTED"),
+        *("REFUND_NOT_PERMITTED_DUE_TO_CHARGEBACK", "PENDING_CAPTURE"),
+    }
 )
 
-# The same key with another body; what the first one did has to be asked for.
-_KEY_REUSED = "DUPLICATE_REQUEST_ID"
+# The same key with another body, or an earlier send that is not through: what that did has to be
+# asked for.
+_UNKNOWN = frozenset({"DUPLICATE_REQUEST_ID", "PREVIOUS_REQUEST_IN_PROGRESS"})
+
+# Where a capture and an authorization name the order that they are of.
+_ORDER_ID = ("supplementary_data", "related_ids", "order_id")
+
+# How the events begin that carry a refund.
+_ABOUT_REFUNDS = ("PAYMENT.CAPTURE.REFUND", "PAYMENT.REFUND.")
 
 # A token that is about to run out is not worth a failed call.
 _TOKEN_MARGIN_SECONDS = 60.0
@@ -52,6 +66,10 @@ class PayPal:
 
     def __init__(self) -> None:
         self._token, self._token_ends_at = "", 0.0
+        # Who needs a token while another asks for it waits for that one: PayPal counts the asking.
+        self._asking: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def check(self, order: PaymentOrder) -> None:
         """Raise NeedsAttention for a currency whose digits PayPal does not have."""
@@ -104,7 +122,7 @@ class PayPal:
     async def listed(self, charge_id: str) -> AsyncIterator[GatewayRefund]:
         """The refunds of a capture, which PayPal lists with the capture's order."""
         capture = await self._call("GET", f"/v2/payments/captures/{quote(charge_id, safe='')}")
-        order = await self._call("GET", f"/v2/checkout/orders/{_id_in(_link(capture, 'up'))}")
+        order = await self._call("GET", f"/v2/checkout/orders/{await self._order_of(capture)}")
         found = [
             refund
             for unit in objects_in("gateway", order, "purchase_units")
@@ -114,6 +132,16 @@ class PayPal:
         for refund in sorted(found, key=lambda entry: str(entry.get("create_time")), reverse=True):
             if _id_in(_link(refund, "up")) == charge_id:
                 yield _kept(refund, charge_id)
+
+    async def _order_of(self, capture: dict[str, Any]) -> str:
+        """The order's id: above the capture is the order, or else an authorization of it."""
+        if named := text_in(capture, *_ORDER_ID):
+            return quote(named, safe="")
+        up = _link(capture, "up")
+        if "/authorizations/" not in up:
+            return _id_in(up)
+        authorization = await self._call("GET", f"/v2/payments/authorizations/{_id_in(up)}")
+        return quote(reference_in("gateway", authorization, *_ORDER_ID), safe="")
 
     def all_listed(self) -> None:
         """PayPal has no list of all refunds that is up to date."""
@@ -132,12 +160,18 @@ class PayPal:
         checked = await self._call(
             "POST",
             "/v1/notifications/verify-webhook-signature",
-            json={**signature, **time_sent, "webhook_id": webhook_id, "webhook_event": event},
+            json={
+                **signature,
+                **time_sent,
+                "webhook_id": webhook_id,
+                # The signature is over these bytes; written anew they would be others.
+                "webhook_event": orjson.Fragment(body),
+            },
         )
         if checked.get("verification_status") != "SUCCESS" or not isinstance(event.get("id"), str):
             raise ValueError("PayPal did not send this event")
         kind, resource = str(event.get("event_type", "")), event.get("resource")
-        if not kind.startswith("PAYMENT.CAPTURE.REFUND") or not isinstance(resource, dict):
+        if not kind.startswith(_ABOUT_REFUNDS) or not isinstance(resource, dict):
             return GatewayEvent(event["id"], kind)
         refund, refund_id = resource.get("id"), resource.get("invoice_id")
         if not isinstance(refund, str) or not isinstance(refund_id, str):
@@ -158,6 +192,10 @@ class PayPal:
             raise
 
     async def _bearer(self) -> str:
+        async with self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            return await self._current_token()
+
+    async def _current_token(self) -> str:
         if time.monotonic() >= self._token_ends_at:
             key = await secrets.secret("gateway_key")
             pair = base64.b64encode(key.encode()).decode()
@@ -222,7 +260,7 @@ def _refusal(status: int, answer: Any) -> StepFailed:
         str(part_of(detail, "issue")) for detail in (details if isinstance(details, list) else [])
     ]
     said = http.in_short(" ".join((str(answer["name"]), *issues)))
-    if _KEY_REUSED in issues or answer["name"] == _KEY_REUSED:
+    if _UNKNOWN.intersection((*issues, str(answer["name"]))):
         return StepUnknown("gateway", f"it answered {status}: {said}")
     if _BLOCKED.intersection(issues):
         return StepBlocked("gateway", f"it answered {status}: {said}")

@@ -31,6 +31,10 @@ _VERSION = "2024-06-20"
 # when it is paid back.
 _NO_SUCH_PAGE = (404, 405)
 
+# How a dispute ends that leaves us the charge's money: in any other state the customer has it or
+# may get it.
+_WON = frozenset({"won", "warning_closed"})
+
 # Refusals that say nothing of the refund itself: a dispute is open on the charge, or our own
 # balance is too low. Stripe repeats its answer under the same key, so a new attempt needs another.
 _BLOCKED = frozenset(
@@ -93,7 +97,13 @@ class Stripe:
             charge = intent.get("latest_charge")
         if isinstance(charge, str):
             charge = await _look("charges", charge)
-        return isinstance(charge, dict) and charge.get("disputed") is True
+        if not isinstance(charge, dict) or charge.get("disputed") is not True:
+            return False
+        # That a charge was disputed it says for ever, also when the bank has decided for us.
+        asked = {"charge": text_in(charge, "id") or charge_id, "limit": str(_PAGE)}
+        found = await _call("GET", "/v1/disputes", params=asked, absent=_NO_SUCH_PAGE)
+        disputes = objects_in("gateway", found, "data") if found else []
+        return not disputes or any(dispute.get("status") not in _WON for dispute in disputes)
 
     async def listed(self, charge_id: str) -> AsyncIterator[GatewayRefund]:
         """The refunds of a charge."""

@@ -7,7 +7,7 @@ keys, so this property is what makes a second ticket impossible.
 from typing import Any
 from urllib.parse import quote
 
-from refunds.errors import StepFailed, StepRefused
+from refunds.errors import StepFailed, StepRefused, StepUnknown
 from tasks import http, secrets
 from tasks.answers import reference_in
 from tasks.effect import Action
@@ -20,8 +20,12 @@ _TICKETS = "/crm/v3/objects/tickets"
 _PIPELINE, _CLOSED = "0", "4"
 
 
+# What HubSpot says, with a 400, of a property that is unique and another ticket has.
+_IS_THERE = "CONFLICTING_UNIQUE_VALUE"
+
+
 class HubSpot:
-    """One closed ticket per refund; a second one under the same key answers 409."""
+    """One closed ticket per refund; a second one under the same key is not made."""
 
     def making(self, thing: Thing) -> Action:
         """POST a ticket."""
@@ -73,5 +77,9 @@ async def _headers() -> dict[str, str]:
 def _refusal(status: int, answer: Any) -> StepFailed:
     if not isinstance(answer, dict) or "category" not in answer:
         return http.not_in_its_words("crm", status)
-    why = http.in_short(f"{answer['category']} {answer.get('message', '')}")
-    return StepRefused("crm", f"it answered {status}: {why}")
+    said = f"{answer['category']} {answer.get('message', '')}"
+    detail = f"it answered {status}: {http.in_short(said)}"
+    if _IS_THERE in said:
+        # An earlier send of ours made it: it is looked for.
+        return StepUnknown("crm", detail)
+    return StepRefused("crm", detail)

@@ -26,7 +26,7 @@ PLANTED = {
     name: f"planted9{name.replace('_', '')}9"
     for name, field in Settings.model_fields.items()
     if "SecretStr" in str(field.annotation)
-} | {"an address": "planted9address9"}
+} | {name: f"planted9{name.replace(' ', '')}9" for name in ("an address", "a path", "a channel")}
 
 
 class Talkative:
@@ -176,7 +176,7 @@ def _planted_settings(
             dict.fromkeys(
                 ("customer", "service", "approver", "operations"),
                 world.url.replace("http://", f"json://bot:{PLANTED['notices_channels']}@")
-                + "/notices",
+                + f"/notices/{PLANTED['a channel']}",
             )
         ),
     }
@@ -186,7 +186,7 @@ def _planted_settings(
         "gateway_url": world.url,
         "crm_url": world.url,
         "crm_adapter": "zendesk",
-        "coupons_url": world.url,
+        "coupons_url": f"{world.url}/{PLANTED['a path']}",
         "coupons_adapter": "mapped",
         "logistics_url": f"{logistics}/logistics",
         "logistics_adapter": "mapped",

@@ -65,12 +65,19 @@ def test_the_pool_gets_no_secret(tmp_path: Path) -> None:
     given = {
         "REFUNDS_GATEWAY_KEY": "sk_live_1",
         "REFUNDS_LEDGER_URL": "postgresql://u:pw@db/ledger",
-        "REFUNDS_CRM_URL": "https://u:pw@crm.example",
-        "REFUNDS_GATEWAY_URL": "https://gateway.example",
+        "REFUNDS_COUPONS_URL": "https://u:pw@coupons.example",
+        "REFUNDS_CRM_URL": "https://hooks.example/T1/pw",
+        "REFUNDS_CRM_ADAPTER": "webhook",
     }
     found = stack_environment.run_environment(settings, given)
-    assert found["REFUNDS_GATEWAY_URL"] == "https://gateway.example"
+    assert found["REFUNDS_CRM_ADAPTER"] == "webhook"
     assert not any("sk_live_1" in value or "pw" in value for value in found.values())
+
+
+def test_a_worker_knows_the_addresses_that_the_pool_does_not(tmp_path: Path) -> None:
+    given = {"REFUNDS_CRM_URL": "https://hooks.example/T1/pw"}
+    found = stack_environment.client_environment(Settings(home=tmp_path), given)
+    assert found["REFUNDS_CRM_URL"] == given["REFUNDS_CRM_URL"]
 
 
 def test_the_callers_own_prefect_is_never_touched(tmp_path: Path) -> None:
@@ -156,6 +163,10 @@ def test_the_sandbox_is_left_out_when_every_system_is_elsewhere() -> None:
     elsewhere["shop_url"] = "postgresql://db/shop"
     assert not stack_roles.needs_sandbox(Settings.model_validate(elsewhere))
     assert stack_roles.needs_sandbox(Settings.model_validate(elsewhere | {"model_url": "sandbox"}))
+    by_a_block = elsewhere | {"shop_url": "", "shop_block": "my-shop"}
+    assert not stack_roles.needs_sandbox(Settings.model_validate(by_a_block))
+    by_apprise = elsewhere | {"notices_url": "", "notices_adapter": "apprise"}
+    assert not stack_roles.needs_sandbox(Settings.model_validate(by_apprise))
 
 
 def test_the_pool_names_the_model_and_the_blocks_that_hold_the_secrets(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from refunds import policy, prompt
 from refunds.digests import digest
 from refunds.models import AfterSale, Case
+from refunds.redaction import without_account_numbers
 from tests.domain.domain_cases import CALM, POLICY, case, order, rival
 from tests.domain.test_domain_policy_properties import thorough
 
@@ -72,6 +73,14 @@ def test_no_name_and_no_id_of_ours_is_shown() -> None:
         assert hidden not in text, hidden
 
 
+def test_nothing_is_shown_of_the_numbers_that_the_door_cut_to_their_last_four() -> None:
+    written = "Not to 4242 4242 4242 4242, please, but to GB82 WEST 1234 5698 7654 32."
+    taken = without_account_numbers(written)
+    assert ("4242]" in taken, "5432]" in taken) == (True, True)
+    assert shown_message(taken) == "Not to [card], please, but to [account]."
+    assert facts(case(reason=taken))["request"]["reason"] == shown_message(taken)
+
+
 def test_a_short_id_leaves_the_words_that_it_stands_in_alone() -> None:
     assert shown_message("a lamp, an amp", refund_id="a", customer_id="ada") == "a lamp, an amp"
 
@@ -99,6 +108,11 @@ def test_no_message_breaks_out_of_its_place(text: str) -> None:
         ("a\U000e0100b", "a[U+E0100]b"),
         ("a\ue000b", "a[U+E000]b"),
         ("a\u2028b", "a[U+2028]b"),
+        # Selectors that no writing has, and a filler that counts as a letter.
+        ("a\ufe05b", "a[U+FE05]b"),
+        ("a\u3164b", "a[U+3164]b"),
+        # Zeros and ones in joiners; one of them alone is ordinary.
+        ("a\u200c\u200d\u200d\u200cb", "a[U+200C][U+200D][U+200D][U+200C]b"),
     ],
 )
 def test_what_is_not_seen_is_written_out_and_noticed(hidden: str, seen: str) -> None:
@@ -113,8 +127,9 @@ def test_what_is_not_seen_is_written_out_and_noticed(hidden: str, seen: str) -> 
         "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         "👩\u200d💻 ❤️",
         "שלום\u200f!",
+        "❤\ufe0f\u200d🔥 👨\u200d👩\u200d👧",
     ],
-    ids=["hindi", "persian", "emoji", "hebrew"],
+    ids=["hindi", "persian", "emoji", "hebrew", "joined emoji"],
 )
 def test_what_ordinary_writing_needs_stays(text: str) -> None:
     assert shown_message(text) == text

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from refunds import timeline
+from refunds import timeline, wording
 from refunds.history_document import Event
+from refunds.models import Outcome
 from refunds.wording import escaped, quoted
+from tests.domain.domain_cases import case
 
 # What GitHub's markdown, which Prefect's UI speaks, makes a link of although it was escaped.
 _AUTOLINKS = (
@@ -92,3 +94,15 @@ def _told(name: str, data: dict[str, Any]) -> str:
     )
     (entry,) = timeline.entries([event])
     return entry.title
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PAID, Outcome.FAILED])
+def test_a_customer_is_told_the_kind_of_the_place_and_no_id_of_the_shops(outcome: Outcome) -> None:
+    _, body = wording.customer_notice(case(), outcome)
+    assert "to your credit card" in body
+    assert case().request.refund_to not in body
+
+
+def test_a_place_that_the_shop_does_not_know_is_named_as_it_was_asked_for() -> None:
+    _, body = wording.customer_notice(case(refund_to="iban_7"), Outcome.FAILED)
+    assert "to iban_7" in body

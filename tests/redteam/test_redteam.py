@@ -215,7 +215,7 @@ def kinds(markdown: str) -> set[str]:
 def test_hidden_text_is_seen_by_code_when_the_model_keeps_quiet(
     obeyed: dict[str, Opinion | NoOpinion],
 ) -> None:
-    hiding = {"tag_characters", "zero_width", "bidi"}
+    hiding = {"tag_characters", "zero_width", "selectors", "bidi"}
     request = approved_by_rules()
     for hostile in TAKEN:
         if hostile.category in hiding:

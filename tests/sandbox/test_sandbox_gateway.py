@@ -263,9 +263,13 @@ def test_charges_are_listed_with_their_customer(world: World) -> None:
 def test_a_disputed_charge_says_so_and_is_not_refunded_until_the_dispute_is_over(
     world: World,
 ) -> None:
-    def dispute(charge: str, *, is_open: bool) -> int:
-        body = {"charge": charge, "disputed": is_open}
+    def dispute(charge: str, *, is_open: bool, ended: str = "won") -> int:
+        body = {"charge": charge, "disputed": is_open, "ended": ended}
         return world.client.put("/gateway/dispute", json=body).status_code
+
+    def standing() -> list[str]:
+        found = world.get("/gateway/v1/disputes", charge="ch_W1").json()["data"]
+        return [each["status"] for each in found]
 
     world.load()
     for _ in range(2):
@@ -273,9 +277,16 @@ def test_a_disputed_charge_says_so_and_is_not_refunded_until_the_dispute_is_over
     assert world.get("/gateway/v1/charges/ch_W1").json()["disputed"] is True
     refused = world.refund(key="k1", amount=1)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "charge_disputed")
-    assert dispute("ch_W1", is_open=False) == 200
-    assert world.get("/gateway/v1/charges").json()["data"][0]["disputed"] is False
-    assert world.refund(key="k2", amount=1).status_code == 200
+    assert standing() == ["needs_response"]
+    assert dispute("ch_W1", is_open=False, ended="lost") == 200
+    assert standing() == ["lost"]
+    assert world.refund(key="k2", amount=1).status_code == 400
+    for is_open in (True, False):
+        assert dispute("ch_W1", is_open=is_open) == 200
+    assert standing() == ["won"]
+    # As at Stripe it stays a charge that was disputed.
+    assert world.get("/gateway/v1/charges").json()["data"][0]["disputed"] is True
+    assert world.refund(key="k3", amount=1).status_code == 200
     assert dispute("ch_nobody", is_open=True) == 404
     told = [event["type"] for event in world.get("/gateway/v1/events").json()["data"]]
     assert told[-2:] == ["charge.dispute.closed", "charge.dispute.created"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -62,6 +63,8 @@ class FakeServer(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()
+        # On a wire others get their turn.
+        await asyncio.sleep(0)
         path = request.url.raw_path.decode().partition("?")[0]
         query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
 
@@ -147,6 +150,8 @@ class FakeHubSpot(FakeServer):
     """Tickets with a unique property; no idempotency keys at all."""
 
     refusal = (400, {"status": "error", "category": "VALIDATION_ERROR", "message": "bad property"})
+    # What a ticket is answered whose unique property another one has.
+    conflict: Answer = (409, {"status": "error", "category": "CONFLICT", "message": "has it"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +172,7 @@ class FakeHubSpot(FakeServer):
         assert path == "/crm/v3/objects/tickets"
         properties = json.loads(body)["properties"]
         if properties["refund_key"] in self.tickets:
-            return 409, {"status": "error", "category": "CONFLICT", "message": "already has it"}
+            return self.conflict
         ticket = {"id": str(512 + len(self.tickets)), "properties": properties}
         self.tickets[properties["refund_key"]] = ticket
         return 201, ticket
@@ -261,7 +266,11 @@ class FakePayPal(FakeServer):
         self.captures: dict[str, int] = {}
         self.refunds: list[dict[str, Any]] = []
         self._by_key: dict[str, tuple[bytes, Answer]] = {}
-        self.disputed: set[str] = set()
+        self.disputed: dict[str, str] = {}
+        # Where a capture says what order it is of: its link, its own data, or its authorization.
+        self.order_is_named_by = "link"
+        # The body that PayPal's signature is over.
+        self.signed = b""
         self.next_status = "COMPLETED"
         self.next_issue = ""
         self.tokens = 0
@@ -288,6 +297,7 @@ class FakePayPal(FakeServer):
             "captures": lambda: self._capture(parts, body),
             "orders": lambda: self._order(parts[-1]),
             "refunds": lambda: self._one(parts[-1]),
+            "authorizations": lambda: (200, self._of_order(parts[-1].removeprefix("A-"))),
             "disputes": lambda: self._disputes(query["disputed_transaction_id"]),
             "verify-webhook-signature": lambda: self._verify(body),
         }
@@ -298,14 +308,25 @@ class FakePayPal(FakeServer):
         if capture not in self.captures:
             return 404, self._problem("RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID")
         if parts[-1] != "refund":
-            up = {"rel": "up", "href": f"{self.base}/v2/checkout/orders/O-{capture}"}
-            return 200, {"id": capture, "links": [up]}
+            is_direct = self.order_is_named_by == "link"
+            up = (
+                f"checkout/orders/O-{capture}"
+                if is_direct
+                else f"payments/authorizations/A-{capture}"
+            )
+            links = {"links": [{"rel": "up", "href": f"{self.base}/v2/{up}"}]}
+            named = self._of_order(capture) if self.order_is_named_by == "data" else {}
+            return 200, {"id": capture, **links, **named}
         key = self.headers["paypal-request-id"]
         if key not in self._by_key:
             self._by_key[key] = body, self._refund(capture, json.loads(body))
         first, answer = self._by_key[key]
         reused = self._problem("UNPROCESSABLE_ENTITY", "DUPLICATE_REQUEST_ID")
         return answer if first == body else (422, reused)
+
+    @staticmethod
+    def _of_order(capture: str) -> dict[str, Any]:
+        return {"supplementary_data": {"related_ids": {"order_id": f"O-{capture}"}}}
 
     def _refund(self, capture: str, asked: dict[str, Any]) -> Answer:
         issue, self.next_issue = self.next_issue, ""
@@ -333,8 +354,10 @@ class FakePayPal(FakeServer):
         return 200, {"id": order, "purchase_units": [{"payments": {"refunds": mine}}]}
 
     def _disputes(self, capture: str) -> Answer:
-        found = [{"dispute_id": "PP-D-1", "status": "UNDER_REVIEW"}]
-        return 200, {"items": found, "links": []} if capture in self.disputed else {"links": []}
+        if capture not in self.disputed:
+            return 200, {"links": []}
+        found = [{"dispute_id": "PP-D-1", "status": self.disputed[capture]}]
+        return 200, {"items": found, "links": []}
 
     def _one(self, reference: str) -> Answer:
         found = [refund for refund in self.refunds if refund["id"] == reference]
@@ -344,6 +367,8 @@ class FakePayPal(FakeServer):
     def _verify(self, body: bytes) -> Answer:
         asked = json.loads(body)
         is_ours = (asked["transmission_sig"], asked["webhook_id"]) == ("signed", "WH-1")
+        # The signature is over the bytes that were sent, which JSON written anew is not.
+        is_ours = is_ours and self.signed in body
         return 200, {"verification_status": "SUCCESS" if is_ours else "FAILURE"}
 
     @staticmethod

@@ -43,6 +43,10 @@ class GatewayBench(ABC):
         """Let the customer ask the bank for a charge's money."""
 
     @abstractmethod
+    def win(self, charge_id: str) -> None:
+        """Let the bank decide the dispute for us."""
+
+    @abstractmethod
     def settle(self, reference: str, status: str) -> None:
         """Let a pending refund end."""
 
@@ -175,6 +179,8 @@ class GatewayConformance:
         charge, other = gateway.new_charge(10_000), gateway.new_charge(10_000)
         gateway.dispute(charge)
         assert (gateway.is_disputed(charge), gateway.is_disputed(other)) == (True, False)
+        gateway.win(charge)
+        assert not gateway.is_disputed(charge)
 
     def test_a_refund_whose_answer_was_lost_is_found(self, gateway: GatewayBench) -> None:
         charge = gateway.new_charge(10_000)

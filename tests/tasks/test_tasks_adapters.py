@@ -8,7 +8,7 @@ import pytest
 from refunds.errors import BadInput, NeedsAttention, StepRefused, StepUnknown, SystemUnavailable
 from refunds.ledger import effects
 from refunds.systems_mapping import read
-from tests.tasks.fakes import FakeHubSpot, FakeReceiver, FakeServer, FakeVouchers
+from tests.tasks.fakes import Answer, FakeHubSpot, FakeReceiver, FakeServer, FakeVouchers
 from tests.tasks.products import MAPPING, PRODUCTS, Product
 from tests.tasks.tasks_world import MAKING, World
 
@@ -124,12 +124,24 @@ def test_what_was_undone_before_the_answer_was_lost_is_undone(
     assert world.effect(product.undo.key(case)).state == "succeeded"
 
 
+_TAKEN = '[{"isValid":false,"error":"CONFLICTING_UNIQUE_VALUE","name":"refund_key"}]'
+
+
 @pytest.mark.parametrize("product", [PRODUCTS["hubspot"]])
+@pytest.mark.parametrize(
+    "conflict",
+    [
+        (409, {"status": "error", "category": "CONFLICT", "message": "it has it"}),
+        (400, {"status": "error", "category": "VALIDATION_ERROR", "message": f"Not: {_TAKEN}"}),
+    ],
+    ids=["conflict", "validation"],
+)
 def test_a_second_ticket_that_hubspot_will_not_have_is_looked_for(
-    world: World, product: Product, server: FakeHubSpot
+    world: World, product: Product, server: FakeHubSpot, conflict: Answer
 ) -> None:
     case, arguments = world.ready(product.step)
     key = product.step.key(case)
+    server.conflict = conflict
     server.tickets[key] = {"id": "7", "properties": {"refund_key": key}}
     assert world.perform(product.step, arguments).reference == "7"
 

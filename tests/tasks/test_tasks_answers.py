@@ -131,7 +131,7 @@ def _calls(gateway: Gateway, order: PaymentOrder, refund: str) -> list[Call]:
 def test_paypal(world: World, reach: Callable[..., None]) -> None:
     server = FakePayPal()
     server.captures["CAP1X"] = 10_000
-    server.disputed.add("CAP1X")
+    server.disputed["CAP1X"] = "UNDER_REVIEW"
     way = Bent(server)
     reach("gateway", way, gateway_url=server.base, gateway_key="client:secret")
     order = PaymentOrder("rf_1", "#W1", "CAP1X", 400, "USD", "card_ada_1", "rf_1:issue_refund")

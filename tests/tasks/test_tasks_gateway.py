@@ -1,5 +1,6 @@
 """Each adapter to a payment gateway meets the contract."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,8 +9,10 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from refunds.errors import NeedsAttention, StepBlocked, SystemUnavailable
+from refunds.errors import NeedsAttention, StepBlocked, StepUnknown, SystemUnavailable
 from refunds.settings import settings
+from refunds.verify import verify
+from tasks import gateways
 from tasks.gateways import Gateway, PaymentOrder
 from tasks.gateways.paypal import PayPal
 from tasks.gateways.stripe import Stripe
@@ -45,8 +48,13 @@ class SandboxBench(GatewayBench):
         self.world.faults(fault(PAY.endpoint, "reset_after"))
 
     def dispute(self, charge_id: str) -> None:
-        charge = charge_id.replace("pi_", "ch_")
-        body = {"charge": charge, "disputed": True}
+        self.put_dispute(charge_id, is_open=True)
+
+    def win(self, charge_id: str) -> None:
+        self.put_dispute(charge_id, is_open=False)
+
+    def put_dispute(self, charge_id: str, **how: Any) -> None:
+        body = {"charge": charge_id.replace("pi_", "ch_"), "disputed": how.pop("is_open"), **how}
         self.world.client.put("/gateway/dispute", json=body).raise_for_status()
 
     def settle(self, reference: str, status: str) -> None:
@@ -57,6 +65,13 @@ class TestStripeAdapter(GatewayConformance):
     @pytest.fixture
     def gateway(self, world: World) -> GatewayBench:
         return SandboxBench(world)
+
+    def test_a_dispute_that_the_customer_won_is_not_over(self, gateway: SandboxBench) -> None:
+        """The bank has given the money back: paid by us as well, it would be paid twice."""
+        charge = gateway.new_charge(10_000)
+        gateway.put_dispute(charge, is_open=True)
+        gateway.put_dispute(charge, is_open=False, ended="lost")
+        assert gateway.is_disputed(charge)
 
 
 class IntentBench(SandboxBench):
@@ -98,16 +113,19 @@ class PayPalBench(GatewayBench):
         self.server.next_status = "PENDING"
 
     def next_is_declined(self) -> None:
-        self.server.next_issue = "REFUND_FAILED_INSUFFICIENT_FUNDS_ON_CARD"
+        self.server.next_issue = "REFUND_REFUSED_BY_PROCESSOR"
 
     def next_is_blocked(self) -> None:
-        self.server.next_issue = "INSUFFICIENT_FUNDS"
+        self.server.next_issue = "TRANSACTION_DISPUTED"
 
     def next_acts_and_is_silent(self) -> None:
         self.server.faults.append("silent")
 
     def dispute(self, charge_id: str) -> None:
-        self.server.disputed.add(charge_id)
+        self.server.disputed[charge_id] = "UNDER_REVIEW"
+
+    def win(self, charge_id: str) -> None:
+        self.server.disputed[charge_id] = "RESOLVED"
 
     def settle(self, reference: str, status: str) -> None:
         (refund,) = [refund for refund in self.server.refunds if refund["id"] == reference]
@@ -121,10 +139,28 @@ class TestPayPalAdapter(GatewayConformance):
         reach("gateway", server, gateway_url=server.base, gateway_key="client:secret")
         return PayPalBench(world, server)
 
+    def test_a_capture_that_paypal_does_not_know_keeps_nobody_from_comparing_the_books(
+        self, gateway: PayPalBench, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        case = world.running("CAP-mistyped")
+        monkeypatch.setattr(gateways, "gateway", lambda: gateway.adapter)
+        report = world.run(verify())
+        assert report.counts["gateway_refunds"] == 0
+        assert not [problem for problem in report.problems if case.refund_id in problem]
+
     def test_one_token_serves_many_calls(self, gateway: PayPalBench) -> None:
         charge = gateway.new_charge(10_000)
         for number in range(3):
             gateway.pay(charge, 100, f"{gateway.name}:{number}")
+        assert gateway.server.tokens == 1
+
+    def test_calls_that_set_out_together_ask_for_one_token(self, gateway: PayPalBench) -> None:
+        charge = gateway.new_charge(10_000)
+
+        async def together() -> None:
+            await asyncio.gather(*(gateway.adapter.is_disputed(charge) for _ in range(3)))
+
+        gateway.run(together())
         assert gateway.server.tokens == 1
 
     def test_an_amount_with_more_digits_than_paypal_has_is_for_a_person(
@@ -136,10 +172,14 @@ class TestPayPalAdapter(GatewayConformance):
         for amount_minor, currency in ((1_230, "KWD"), (1_000, "HUF"), (7, "JPY"), (1, "USD")):
             gateway.adapter.check(an_order(amount_minor, currency))
 
-    def test_an_event_counts_when_paypal_says_that_it_sent_it(self, gateway: PayPalBench) -> None:
+    @pytest.mark.parametrize("kind", ["PAYMENT.CAPTURE.REFUNDED", "PAYMENT.REFUND.FAILED"])
+    def test_an_event_counts_when_paypal_says_that_it_sent_it(
+        self, gateway: PayPalBench, kind: str
+    ) -> None:
         about = {"id": "R1", "invoice_id": "rf_1"}
-        event = {"id": "WH-E1", "event_type": "PAYMENT.CAPTURE.REFUNDED", "resource": about}
-        body, now = json.dumps(event).encode(), datetime(2026, 11, 25, tzinfo=UTC)
+        event = {"id": "WH-E1", "event_type": kind, "resource": about}
+        body = b'{"zu":"\\u00fc", "rate": 1.10,' + json.dumps(event).encode()[1:]
+        gateway.server.signed, now = body, datetime(2026, 11, 25, tzinfo=UTC)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("REFUNDS_WEBHOOK_SECRET", "WH-1")
             settings.cache_clear()
@@ -149,6 +189,39 @@ class TestPayPalAdapter(GatewayConformance):
             assert (heard.event_id, heard.refund, heard.refund_id) == ("WH-E1", "R1", "rf_1")
             with pytest.raises(ValueError, match="did not send"):
                 gateway.run(gateway.adapter.event(body, {"paypal-transmission-sig": "no"}, now))
+
+    @pytest.mark.parametrize("place", ["link", "data", "authorization"])
+    def test_a_capture_leads_to_its_order_also_by_an_authorization(
+        self, gateway: PayPalBench, place: str
+    ) -> None:
+        charge = gateway.new_charge(10_000)
+        gateway.server.order_is_named_by = place
+        made = gateway.pay(charge, 400, f"{gateway.name}:{place}")
+        assert gateway.find(charge, f"{gateway.name}:{place}") == made
+
+    @pytest.mark.parametrize(
+        "issue",
+        [
+            *("REFUND_FAILED_INSUFFICIENT_FUNDS", "REFUND_FUNDS_NOT_AVAILABLE"),
+            *("TRANSACTION_DISPUTED", "CAPTURE_DISPUTED_PARTIAL_REFUND_NOT_ALLOWED"),
+            *("REFUND_NOT_PERMITTED_DUE_TO_CHARGEBACK", "PENDING_CAPTURE"),
+        ],
+    )
+    def test_what_a_person_or_time_can_mend_at_paypal_is_no_refusal(
+        self, gateway: PayPalBench, issue: str
+    ) -> None:
+        charge = gateway.new_charge(10_000)
+        gateway.server.next_issue = issue
+        with pytest.raises(StepBlocked, match=issue):
+            gateway.pay(charge, 400, f"{gateway.name}:{issue}")
+
+    def test_an_earlier_send_that_paypal_is_still_busy_with_is_no_refusal(
+        self, gateway: PayPalBench
+    ) -> None:
+        charge = gateway.new_charge(10_000)
+        gateway.server.next_issue = "PREVIOUS_REQUEST_IN_PROGRESS"
+        with pytest.raises(StepUnknown, match="PREVIOUS_REQUEST_IN_PROGRESS"):
+            gateway.pay(charge, 400, f"{gateway.name}:busy")
 
 
 def an_order(amount_minor: int, currency: str) -> PaymentOrder:

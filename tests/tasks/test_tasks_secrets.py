@@ -65,6 +65,27 @@ def test_a_secret_is_known_in_the_forms_in_which_it_is_sent(
     assert not re.search(r"Basic (?!\[secret\])", left)
 
 
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"CRM_ADAPTER": "webhook", "CRM_URL": "https://hooks.example/T1/planted9path"},
+            "Cannot POST /T1/planted9path; planted9path is not known",
+        ),
+        ({"COUPONS_URL": "https://bot:planted9word@coupons.example"}, "not with planted9word"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_cut_out(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"REFUNDS_{name}", value)
+    settings.cache_clear()
+    left = secrets.without_secrets(said)
+    assert "[secret]" in left
+    assert "planted9" not in left
+
+
 def test_a_token_that_was_lent_to_us_is_cut_out() -> None:
     secrets.lent("A21AAplanted9token")
     assert secrets.without_secrets("A21AAplanted9token has expired") == "[secret] has expired"
