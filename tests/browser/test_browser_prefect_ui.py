@@ -157,6 +157,7 @@ def test_a_link_in_the_prefect_ui_leads_to_the_timeline_and_another_one_back(
     page.goto(run_page)
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_role("link", name="refund-facts-").click()
-    page.get_by_role("link", name="Its timeline").click()
+    page.get_by_role("link", name="Documentation").wait_for()
+    page.get_by_role("link", name="Its timeline", exact=True).click()
     page.get_by_role("heading", name=f"Timeline of {refund_id}").wait_for()
     page.get_by_text("PAID").first.wait_for()
