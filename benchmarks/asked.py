@@ -7,10 +7,14 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from benchmarks.shop import requests
 from refunds.api import AsyncRefunds
+from refunds.ledger import effects
+from refunds.ledger.effects import key_of
+from tasks import books
 
 # The shop's orders by name: each kind of question has its own.
 COUNTS = {"warm": 3, "single": 30, "review": 30, "fifty": 50}
@@ -34,7 +38,7 @@ async def main() -> None:
         reviews = await _asked_about(engine, "review")
         decisions = [await _decided(engine, refund_id) for refund_id in reviews]
         fifty = await _asked_about(engine, "fifty")
-        together = await asyncio.gather(*(_decided(engine, refund_id) for refund_id in fifty))
+        together = await _decided_at_once(engine, fifty)
     print(json.dumps({"singles": singles, "decisions": decisions, "fifty": together}))
 
 
@@ -59,17 +63,28 @@ async def _decided(engine: AsyncRefunds, refund_id: str) -> float:
     return await _until_done(engine, refund_id, "issue_refund", began)
 
 
+async def _decided_at_once(engine: AsyncRefunds, refund_ids: list[str]) -> list[float]:
+    """Fifty doors, and one stopwatch that looks at one refund after the other."""
+    began = datetime.now(UTC)
+    doors = (engine.decide(refund_id, "approve", person=_APPROVER) for refund_id in refund_ids)
+    await asyncio.gather(*doors)
+    return [await _until_done(engine, each, "issue_refund", began) for each in refund_ids]
+
+
 async def _until_done(engine: AsyncRefunds, refund_id: str, step: str, began: datetime) -> float:
     """Seconds until a step's effect was done, by the ledger."""
-    at = await _until(lambda: _done_at(engine, refund_id, step))
-    return float((at - began).total_seconds())
-
-
-async def _done_at(engine: AsyncRefunds, refund_id: str, step: str) -> datetime | None:
+    key = key_of(refund_id, step)
+    await _until(partial(_is_done, key))
     for event in await engine.history(refund_id):
-        if event["event"] == "effect.succeeded" and event["data"]["key"] == f"{refund_id}:{step}":
-            return datetime.fromisoformat(event["at"])
-    return None
+        if event["event"] == "effect.succeeded" and event["data"]["key"] == key:
+            return (datetime.fromisoformat(event["at"]) - began).total_seconds()
+    raise AssertionError(f"{key} is done, and the history has no word of it")
+
+
+async def _is_done(key: str) -> bool:
+    """One row: whoever asked for whole histories would measure himself."""
+    effect = await asyncio.to_thread(effects.read, books.ledger(), key)
+    return effect is not None and effect.state == "succeeded"
 
 
 async def _is_asleep(engine: AsyncRefunds, refund_id: str) -> bool:

@@ -24,6 +24,10 @@ _CLIENT_SETTINGS = {
     "DO_NOT_TRACK": "1",
     # A thread and a request every 10 s in each run, for numbers that nobody reads.
     "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+    # Two requests of each new client, of which a run makes several: server and clients are of one
+    # installation here, and the server, which has a password, asks for no such token.
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
     # A missed event is found by the next poll. Events make the usual case immediate, so
     # that polling more often only costs: a poll is four requests.
     "PREFECT_WORKER_QUERY_SECONDS": "10",

@@ -26,8 +26,10 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.context import SettingsContext, get_settings_context
 from prefect.engine import _drive_run_flow_result, handle_engine_signals
+from prefect.filesystems import WritableFileSystem
 from prefect.flow_engine import load_flow, run_flow
 from prefect.logging.loggers import flow_run_logger
+from prefect.results import resolve_result_storage
 from prefect.runner._hook_runner import HookRunner
 from prefect.settings import Settings
 from prefect.states import Crashed
@@ -54,6 +56,12 @@ def execute(payload: dict[str, Any]) -> None:
             logger.error("The flow could not be loaded.", exc_info=True)
             _report_unloadable(flow_run, error)
             raise
+        if isinstance(flow.result_storage, str):
+            # By its name the engine would ask the server for the block twice.
+            flow.result_storage = cast(
+                "WritableFileSystem",
+                resolve_result_storage(flow.result_storage, _sync=True),  # type: ignore[call-arg]
+            )
         with RunMetrics(flow_run, flow):
             result = run_flow(flow, flow_run=flow_run, error_logger=cast("logging.Logger", logger))
             _drive_run_flow_result(flow, result)
@@ -81,7 +89,8 @@ def run_hooks(payload: dict[str, Any]) -> None:
 @contextmanager
 def _settings(names: list[str]) -> Iterator[None]:
     """Read Prefect's settings again when this run's differ from the template's."""
-    if not any(name.startswith("PREFECT_") for name in names):
+    # Two underscores mark what belongs to one run, its id for example: not a setting.
+    if all(name.startswith("PREFECT__") or not name.startswith("PREFECT_") for name in names):
         yield
         return
     with SettingsContext(profile=get_settings_context().profile, settings=Settings()):

@@ -41,6 +41,7 @@ ENGINE_MODULES = (
     "prefect.utilities.visualization",
     "rich._emoji_codes",
     "deployments.warm_run",
+    "deployments.warm_start",
 )
 
 # One refund takes seconds and a night's chunk minutes; an hour lets every ordinary run

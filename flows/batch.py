@@ -10,12 +10,14 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows import waiting
-from flows.refund import because
+from flows.refund import EXPIRED, REJECTED, because
 from refunds import policy
-from refunds.models import Outcome, PaymentStatus, Verdict
+from refunds.models import Decision, Outcome, PaymentStatus, Verdict
+from tasks import sleepers
 from tasks.batch import (
     assessing,
     batches,
+    hearing,
     paying,
     questions,
     reporting,
@@ -50,6 +52,7 @@ async def work_off(batch_id: str) -> Any:
         await batches.side_by_side(*(carry_chunks(line) for _ in range(CHUNKS_AT_ONCE)))
         whole = await reporting.close_batch(batch)
         await reporting.send_report(batch)
+        await sleepers.end_sleepers(batch)
     return await work_off(whole) if whole is not None else batch_id
 
 
@@ -78,6 +81,8 @@ async def set_out(chunk: Chunk) -> None:
         assess(chunk)
         await assessing.record_assessments(chunk)
         by_verdict(chunk)
+        await hearing.hear_answers(chunk)
+        by_answer(chunk)
         await reserving.reserve_money(chunk)
 
 
@@ -100,9 +105,22 @@ def by_verdict(chunk: Chunk) -> None:
         if road.assessment.verdict is Verdict.REJECT:
             road.conclude(Outcome.REJECTED, because(road.assessment))
         elif road.assessment.verdict is Verdict.REVIEW:
-            road.turn = Turn.ASK
+            road.turn = Turn.ASK if road.round_asked is None else Turn.HEAR
         else:
             road.turn = Turn.RESERVE
+
+
+def by_answer(chunk: Chunk) -> None:
+    """Approved or rejected by a person, decided by nobody in time, or to be asked anew."""
+    for road in chunk.at(Turn.HEAR):
+        if road.answer.is_stale:
+            road.look_again()
+        elif road.answer.decision is Decision.APPROVED:
+            road.turn = Turn.RESERVE
+        elif road.answer.decision is Decision.REJECTED:
+            road.conclude(Outcome.REJECTED, REJECTED)
+        else:
+            road.conclude(Outcome.EXPIRED, EXPIRED)
 
 
 async def pay(chunk: Chunk) -> None:

@@ -24,6 +24,9 @@ from refunds.names import RESULTS_BLOCK
 from refunds.policy_file import Policy
 from tasks import cards, coupons, crm, logistics, model, notices, orders, payments, records, risk
 
+REJECTED = "A person rejected it."
+EXPIRED = "Nobody decided in time."
+
 
 @flow(
     name="refund",
@@ -80,9 +83,9 @@ async def chain(request: RefundRequest) -> Outcome:
         if assessment.verdict is Verdict.REVIEW:
             decision = await ask_a_person(case, assessment, rules)
             if decision is Decision.REJECTED:
-                return await conclude(case, Outcome.REJECTED, "A person rejected it.")
+                return await conclude(case, Outcome.REJECTED, REJECTED)
             if decision is Decision.EXPIRED:
-                return await conclude(case, Outcome.EXPIRED, "Nobody decided in time.")
+                return await conclude(case, Outcome.EXPIRED, EXPIRED)
             if decision is None:
                 round_number += 1
                 continue

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import upkeep
+from tasks import sleepers, upkeep
 
 
 @flow(name="sweep", persist_result=False)
@@ -17,5 +17,6 @@ async def sweep() -> dict[str, int]:
         "nights": await upkeep.relaunch_night(),
         "reports": await upkeep.send_reports(),
         "cards": await upkeep.send_unsent_cards(),
+        "ended": await sleepers.end_late_sleepers(),
         "forgotten": await upkeep.forget_visits(),
     }

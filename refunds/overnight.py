@@ -63,7 +63,7 @@ class Overnight:
     async def nights(self) -> list[Told]:
         """The nights, the last one first."""
         ledger = books.ledger()
-        found = await asyncio.to_thread(batches.nights, ledger, _MOST_NIGHTS)
+        found = await asyncio.to_thread(nights.last, ledger, _MOST_NIGHTS)
         return [await asyncio.to_thread(views.night, ledger, batch) for batch in found]
 
     async def report(self, night: str | None = None, edition: int | None = None) -> Told:
@@ -155,7 +155,7 @@ def named(night: str | None) -> Batch:
     """A night by its date or its batch's id; the last one by default. Raises BadInput."""
     ledger = books.ledger()
     if night is None:
-        if last := batches.nights(ledger, 1):
+        if last := nights.last(ledger, 1):
             return last[0]
         raise BadInput("there has been no night yet; `refunds nightly` runs one now")
     try:

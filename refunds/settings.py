@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     # is quicker for a single one.
     batch_from: Annotated[int, Field(ge=2)] = 10
 
+    # So many runs woken at the same time start each for itself, which is quickest for each; what is
+    # decided before they have started is carried by one run. Each costs a second of processor time.
+    burst_from: Annotated[int, Field(ge=0)] = 3
+
     # A batch of more refunds than this is shared out to several runs. One carries as many in some
     # five minutes, beside which the seconds that a further run costs to start are nothing.
     shard_size: Annotated[int, Field(ge=1)] = 5_000

@@ -216,6 +216,11 @@ _SENTENCES: dict[str, Callable[[str, dict[str, Any]], Told]] = {
         "plain",
         f"run number {d['run_number']} launched {d.get('why', '')}".rstrip(),
     ),
+    "refund.gathered": lambda _, d: (
+        "flow",
+        "plain",
+        f"{d['burst_id']} carries it with others that go on now",
+    ),
     "run.lost": lambda _, d: ("flow", "bad", f"the run with fence {d['fence']} is gone"),
     "run.turned_away": lambda _, __: ("flow", "plain", "another run was turned away"),
     "refund.assessed": _assessed,

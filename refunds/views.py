@@ -35,6 +35,8 @@ def status(ledger: Ledger, refund_id: str) -> dict[str, Any]:
         "effects": [_effect(effect) for effect in effects.of_refund(ledger, refund_id)],
         "waits": [_wait(wait) for wait in waits.open_waits(ledger, refund_id)],
         "run_ids": requests.run_ids(ledger, refund_id),
+        # The batch that carries it with others; None where a run of its own does.
+        "carried_by": (row["burst_id"] or row["batch_id"]) if row["lane"] == "batch" else None,
         "completed_at": completed_at.isoformat() if completed_at else None,
     }
 

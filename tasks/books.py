@@ -10,7 +10,7 @@ from prefect_sqlalchemy import SqlAlchemyConnector
 
 from refunds import policy_file
 from refunds.errors import BadInput, NeedsAttention, StaleRunner, SystemUnavailable
-from refunds.ledger import Ledger, Page, connector, engine_of, journal
+from refunds.ledger import Ledger, LedgerStorage, Page, connector, engine_of, journal
 from refunds.ledger.policies import remember
 from refunds.names import LEDGER_BLOCK, SHOP_BLOCK
 from refunds.policy_file import Policy
@@ -29,11 +29,18 @@ _known: dict[str, set[str]] = {}
 @lru_cache(maxsize=4)
 def _engine(block_name: str, database_url: str) -> sa.Engine:
     """A worker reads the connector block, so that it needs no address but Prefect's."""
-    if FlowRunContext.get() is None and not _by_blocks.is_set():
+    is_ledger = block_name == LEDGER_BLOCK
+    run = FlowRunContext.get()
+    if run is None and not _by_blocks.is_set():
         block = connector(database_url)
+    elif (
+        run is not None and is_ledger and isinstance(run.result_store.result_storage, LedgerStorage)
+    ):
+        # The run's results are kept in the ledger's database: its block is loaded already.
+        block = run.result_store.result_storage.connector
     else:
         block = SqlAlchemyConnector.load(block_name, _sync=True)
-    return engine_of(block, is_ledger=block_name == LEDGER_BLOCK)
+    return engine_of(block, is_ledger=is_ledger)
 
 
 def ledger() -> Ledger:

@@ -36,7 +36,7 @@ def _store() -> ResultStore:
 def _by_key(found: Assessed) -> dict[str, Any]:
     case = found.case
     by_step: dict[str, Any] = {
-        "load_order": case.model_copy(update={"after_sales": ()}),
+        "load_order": case.model_copy(update={"after_sales": (), "evidence": ()}),
         "load_after_sale": case,
         "load_risk": found.risk,
         "load_policy": found.rules,

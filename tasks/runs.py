@@ -26,10 +26,10 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed, Running, Scheduled
 
 from refunds.errors import SystemUnavailable
-from refunds.ledger import Ledger, Page, batches, leases, requests, storage, waits
+from refunds.ledger import Ledger, Page, batches, bursts, leases, requests, storage
 from refunds.models import RefundRequest
 from refunds.settings import settings
-from tasks import books, found_before
+from tasks import books, certificates, found_before
 
 REFUND_DEPLOYMENT = "refund/refund"
 BATCH_DEPLOYMENT = "batch/batch"
@@ -55,6 +55,9 @@ _RUNS_AT_ONCE = 200
 _ANSWER_SECONDS = 20
 # Fifty such questions in a row, about ten thousand unfinished refunds, go through in a minute.
 _ANSWERS_SECONDS = 60
+
+
+certificates.share()
 
 
 def prefect() -> PrefectClient:
@@ -103,9 +106,10 @@ async def launch(
             tags=["refund"],
             idempotency_key=idempotency_key(refund_id, number),
         )
-    if again and row["run_id"] is not None:
+    is_carried = row["lane"] == "batch"
+    if again and row["run_id"] is not None and not is_carried:
         await _retire(row["run_id"], str(run.id))
-    found = found_before.results(ledger, request) if row["batch_id"] else {}
+    found = found_before.results(ledger, request) if row["batch_id"] or row["burst_id"] else {}
     with ledger.page(refund_id) as page:
         storage.keep(page.connection, found, page.now)
         return _own(page, str(run.id), number, replaces=row["run_id"])
@@ -170,7 +174,7 @@ async def launch_batch(batch_id: str) -> str:
         run = await client.create_flow_run_from_deployment(
             deployment.id,
             parameters={"batch_id": batch_id},
-            state=_first_in_line(ledger.clock()) if batch.run_number else None,
+            state=_first_in_line(ledger.clock()) if batch.run_number or batch.is_burst else None,
             name=batch_id,
             tags=["batch"],
             idempotency_key=idempotency_key(batch_id, number),
@@ -214,14 +218,34 @@ def _own(page: Page, run_id: str, number: int, *, replaces: str | None) -> str:
 
 
 async def wake(refund_id: str) -> bool:
-    """Wake the refund's run when what it waits for has come; True when Prefect was told.
+    """Let the refund go on when what it waits for has come; True when Prefect was told.
 
-    It is a hint: when it is lost, or the run is not asleep yet, the sweep gives it again. A run
-    that can no longer be woken is replaced by a new one.
+    It is a hint: when it is lost, or the run is not asleep yet, the sweep gives it again. Where
+    many go on at the same time a burst carries them, whose run the first of them starts.
     """
-    run_id = waits.claim_wake(books.ledger(), refund_id)
-    if run_id is None:
-        return False
+    return await wake_all([refund_id]) == 1
+
+
+async def wake_all(refund_ids: Iterable[str]) -> int:
+    """As `wake` for each of these; returns how many go on."""
+    opened, count = [], 0
+    for refund_id in refund_ids:
+        claim = bursts.claim(books.ledger(), refund_id, settings().burst_from)
+        if claim is None:
+            continue
+        if claim.run_id is not None:
+            count += await _wake_own(refund_id, claim.run_id)
+            continue
+        count += 1
+        if claim.opens and claim.burst_id is not None:
+            opened.append(claim.burst_id)
+    for burst_id in opened:
+        await launch_batch(burst_id)
+    return count
+
+
+async def _wake_own(refund_id: str, run_id: str) -> bool:
+    """Wake the refund's own run; one that can no longer be woken is replaced by a new one."""
     async with _asked() as client:
         run = await _known(client, run_id)
         if run and run.state and not run.state.is_final() and not await _stranded(client, [run]):
@@ -333,7 +357,7 @@ async def answers(prefix: str) -> list[tuple[str, dict[str, Any]]]:
         return []
     async with prefect() as client:
         found = []
-        for paused in ("suspended", "paused"):
+        for paused in _kinds_of_pause():
             found += await client.filter_flow_run_input(
                 flow_run_id=UUID(str(run_id)),
                 key_prefix=f"{paused}-{prefix}",
@@ -347,6 +371,14 @@ async def answers(prefix: str) -> list[tuple[str, dict[str, Any]]]:
         for entry in given
         if isinstance(entry.decoded_value, dict)
     ]
+
+
+def _kinds_of_pause() -> tuple[str, ...]:
+    """How Prefect calls a pause of this run: one with a deployment is suspended."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return "suspended", "paused"
+    return ("suspended",) if context.flow_run.deployment_id else ("paused",)
 
 
 async def _update(client: PrefectClient, name: str, tags: list[str]) -> None:

@@ -48,10 +48,8 @@ async def reconcile_payments() -> int:
 @task(name="wake_ended", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
 async def wake_ended() -> int:
     """Wake every run whose wait ended and that has not gone on; returns how many."""
-    woken = 0
-    for refund_id, _, _ in waits.to_wake(books.ledger()):
-        woken += await runs.wake(refund_id)
-    return woken
+    ended = waits.to_wake(books.ledger())
+    return await runs.wake_all([refund_id for refund_id, _, _ in ended])
 
 
 @task(name="relaunch_lost", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)

@@ -76,6 +76,7 @@ def show_status(status: dict[str, Any], *, as_json: bool) -> None:
             )
             for wait in status["waits"]
         ),
+        ("carried by", status["carried_by"]),
         *(("run", run_id) for run_id in status["run_ids"]),
     ]
     shown = [(name, value) for name, value in facts if value is not None]

@@ -1,7 +1,8 @@
 """Batches: which refunds one run carries together, how far it has got, and who may run it.
 
-A batch is a file of requests, a night, or a shard of either: a range of its keys. A refund is in
-the lane "batch" while a batch carries it; with a run of its own it leaves the lane.
+A batch is a file of requests, a night, or a shard of either: a range of its keys; or a burst, see
+`bursts`. A refund is in the lane "batch" while a batch carries it; with a run of its own it leaves
+the lane.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from refunds.digests import digest
 from refunds.ledger import leases, schema
 from refunds.ledger.book import LEASE_SECONDS, Ledger
 from refunds.models import State
+
+BURST = "burst"
 
 # The runner of a batch says that it lives three times a lease.
 RENEW_SECONDS = LEASE_SECONDS / 3
@@ -44,6 +47,11 @@ class Batch:
     lease_holder: str | None
     lease_expires_at: datetime | None
     edition: int
+
+    @property
+    def is_burst(self) -> bool:
+        """Whether it carries refunds that were decided at the same time."""
+        return self.kind == BURST
 
     @property
     def members_of(self) -> str:
@@ -102,7 +110,7 @@ def split(ledger: Ledger, batch: Batch, size: int) -> list[Batch]:
         _row(connection, batch.batch_id, lock=True)
         known = _shard_rows(connection, batch.batch_id)
         open_ = [shard for shard in known if shard.finished_at is None]
-        if open_ or batch.parent_id is not None:
+        if open_ or batch.parent_id is not None or batch.is_burst:
             return open_
         keys = list(connection.execute(_ready(batch)).scalars())
         if len(keys) <= size:
@@ -138,18 +146,6 @@ def read(ledger: Ledger, batch_id: str) -> Batch:
     if found is None:
         raise LookupError(f"no batch is called {batch_id!r}")
     return found
-
-
-def nights(ledger: Ledger, limit: int) -> list[Batch]:
-    """The nights' batches, the last night first."""
-    query = (
-        sa.select(schema.batches)
-        .where(schema.batches.c.kind == "night")
-        .order_by(schema.batches.c.night.desc())
-        .limit(limit)
-    )
-    with ledger.reading() as connection:
-        return [_batch(row) for row in connection.execute(query).mappings()]
 
 
 def take(ledger: Ledger, batch_id: str, run_id: str) -> Batch | None:
@@ -188,8 +184,7 @@ def renew(ledger: Ledger, batch: Batch) -> bool:
         ).rowcount
         connection.execute(
             schema.refunds.update()
-            .where(refund.batch_id == batch.members_of, refund.lane == "batch")
-            .where(refund.lease_holder == batch.lease_holder)
+            .where(*in_hand(batch), refund.lease_holder == batch.lease_holder)
             .values(lease_expires_at=until)
         )
     return renewed == 1
@@ -227,7 +222,7 @@ def assign(ledger: Ledger, batch_id: str, run_id: str, run_number: int) -> None:
         )
         connection.execute(
             schema.refunds.update()
-            .where(*members(found), row.lane == "batch", row.outcome.is_(None))
+            .where(*in_hand(found), row.outcome.is_(None))
             .values(run_id=run_id)
         )
 
@@ -239,7 +234,7 @@ def leave_to_next_night(ledger: Ledger, batch: Batch) -> int:
         return int(
             connection.execute(
                 schema.refunds.update()
-                .where(*members(batch), row.lane == "batch", row.state == State.RECEIVED)
+                .where(*in_hand(batch), row.state == State.RECEIVED)
                 .values(lane="nightly", run_id=None)
             ).rowcount
         )
@@ -251,7 +246,7 @@ def dissolve(ledger: Ledger, batch: Batch) -> None:
     with ledger.writing() as connection:
         connection.execute(
             schema.refunds.update()
-            .where(*members(batch), row.lane == "batch", row.outcome.is_(None))
+            .where(*in_hand(batch), row.outcome.is_(None))
             .values(lane="now", run_id=None)
         )
         _update(connection, batch.batch_id, now, finished_at=now, **_no_lease())
@@ -297,27 +292,32 @@ def to_launch(ledger: Ledger) -> list[Batch]:
     shared_out = sa.exists().where(
         shard.c.parent_id == batch.batch_id, shard.c.finished_at.is_(None)
     )
-    called_back = (
-        sa.exists()
-        .where(refund.batch_id == batch.batch_id, refund.lane == "batch", refund.outcome.is_(None))
-        .where(~is_waiting(), refund.given_up.is_(None))
+    called_back = sa.select(sa.func.coalesce(refund.burst_id, refund.batch_id)).where(
+        *is_carried(), ~is_waiting(), refund.given_up.is_(None)
     )
+    is_unfinished = batch.finished_at.is_(None)
     query = (
         sa.select(schema.batches)
-        .where(sa.or_(batch.finished_at.is_(None), called_back), ~shared_out)
+        .where(sa.or_(is_unfinished, batch.batch_id.in_(called_back)), ~shared_out)
         .order_by(batch.batch_id)
     )
     with ledger.reading() as connection:
-        found = [_batch(row) for row in connection.execute(query).mappings()]
+        found = [of_row(row) for row in connection.execute(query).mappings()]
     now = ledger.clock()
     return [row for row in found if not _is_held(row, "", now)]
+
+
+def is_carried() -> tuple[sa.ColumnElement[bool], ...]:
+    """In words that the index of what is in hand understands: without parameters."""
+    row = schema.refunds.c
+    return row.lane == sa.literal_column("'batch'"), row.outcome.is_(None)
 
 
 def _ready(batch: Batch) -> Any:
     row = schema.refunds.c
     return (
         sa.select(row.refund_id)
-        .where(*members(batch), row.lane == "batch", row.outcome.is_(None))
+        .where(*in_hand(batch), row.outcome.is_(None))
         # What a person gave up is undone by a run of its own.
         .where(row.refund_id > batch.cursor, row.given_up.is_(None))
         .where(~is_waiting())
@@ -328,8 +328,17 @@ def _ready(batch: Batch) -> Any:
 def members(batch: Batch) -> list[sa.ColumnElement[bool]]:
     """The refunds that the batch, or the shard, has taken in: what a query is narrowed by."""
     row = schema.refunds.c
+    if batch.is_burst:
+        return [row.burst_id == batch.batch_id]
     mine = [row.batch_id == batch.members_of, row.refund_id > batch.first_key]
     return mine if batch.last_key is None else [*mine, row.refund_id <= batch.last_key]
+
+
+def in_hand(batch: Batch) -> list[sa.ColumnElement[bool]]:
+    """Those of its members that it carries itself: not in a run of their own, nor in a burst."""
+    row = schema.refunds.c
+    mine = [*members(batch), row.lane == "batch"]
+    return mine if batch.is_burst else [*mine, row.burst_id.is_(None)]
 
 
 def is_waiting() -> sa.Exists:
@@ -362,16 +371,17 @@ def _shard_rows(connection: sa.Connection, batch_id: str) -> list[Batch]:
         .where(schema.batches.c.parent_id == batch_id)
         .order_by(schema.batches.c.last_key)
     )
-    return [_batch(row) for row in connection.execute(query).mappings()]
+    return [of_row(row) for row in connection.execute(query).mappings()]
 
 
 def _row(connection: sa.Connection, batch_id: str, *, lock: bool = False) -> Batch | None:
     query = sa.select(schema.batches).where(schema.batches.c.batch_id == batch_id)
     found = connection.execute(query.with_for_update() if lock else query).mappings().first()
-    return _batch(found) if found else None
+    return of_row(found) if found else None
 
 
-def _batch(row: Any) -> Batch:
+def of_row(row: Any) -> Batch:
+    """A batch by its row."""
     return Batch(**{name: row[name] for name in Batch.__dataclass_fields__})
 
 

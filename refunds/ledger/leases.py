@@ -44,18 +44,21 @@ def take(ledger: Ledger, refund_id: str, run_id: str) -> Lease:
     """Take the refund's lease for a run. Raises UnknownRefund.
 
     The run gets it when it owns the refund (the first run to ask does, later ones are named by
-    `assign`) and no other process that may still be alive holds the lease.
+    `assign`) and no other process that may still be alive holds the lease. What a batch carries
+    is no single run's.
     """
     holder = holder_of_this_process(run_id)
     with ledger.page(refund_id) as page:
         if page.row["outcome"] is not None:
             return Lease(None, Outcome(page.row["outcome"]), None)
-        if page.row["run_id"] is None:
+        is_carried = page.row["lane"] == "batch"
+        if page.row["run_id"] is None and not is_carried:
             page.change(run_id=run_id)
         link_run(page, run_id)
-        if page.row["run_id"] != run_id or held_by_another(page, holder):
-            page.append("run.turned_away", {"run_id": run_id, "owner": page.row["run_id"]})
-            return Lease(None, None, page.row["run_id"])
+        if is_carried or page.row["run_id"] != run_id or held_by_another(page, holder):
+            owner = page.row["run_id"] or page.row["burst_id"] or page.row["batch_id"]
+            page.append("run.turned_away", {"run_id": run_id, "owner": owner})
+            return Lease(None, None, owner)
         _note_loss(page)
         fence = hand_over(page, run_id, holder)
         waits.pass_ended(page)

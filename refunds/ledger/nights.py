@@ -55,10 +55,22 @@ class Kept:
         return self.notice_state not in _SETTLED
 
 
+def last(ledger: Ledger, limit: int) -> list[Batch]:
+    """The nights' batches, the last night first."""
+    query = (
+        sa.select(schema.batches)
+        .where(schema.batches.c.kind == "night")
+        .order_by(schema.batches.c.night.desc())
+        .limit(limit)
+    )
+    with ledger.reading() as connection:
+        return [batches.of_row(row) for row in connection.execute(query).mappings()]
+
+
 def progress(ledger: Ledger, batch: Batch) -> Progress:
     """How far a batch, or a shard, has come."""
     row = schema.refunds.c
-    to_do = sa.and_(row.lane == "batch", row.outcome.is_(None), ~batches.is_waiting())
+    to_do = sa.and_(*batches.in_hand(batch), row.outcome.is_(None), ~batches.is_waiting())
     query = (
         sa.select(row.state, sa.func.count(), sa.func.count(sa.case((to_do, 1))))
         .where(*batches.members(batch))

@@ -1,6 +1,8 @@
 """The question put to people, as the ledger has it: read in one place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,6 +10,8 @@ import sqlalchemy as sa
 from refunds.approver_rules import ApproverRules
 from refunds.authority import Question
 from refunds.ledger import schema
+from refunds.ledger.book import Ledger
+from refunds.ledger.pages import among
 from refunds.models import ApprovalRequest, Level, Reason
 
 OPEN = "open"
@@ -114,6 +118,20 @@ def read(
         levels=_levels(found),
         reasons=tuple(Reason.model_validate(reason) for reason in found["reasons"] or ()),
     )
+
+
+def statuses(ledger: Ledger, rounds: Mapping[str, int]) -> dict[str, tuple[str, datetime]]:
+    """The status and the deadline of each refund's question of a round, by refund id."""
+    row = schema.approvals.c
+    with ledger.reading() as connection:
+        query = sa.select(row.refund_id, row.round, row.status, row.deadline).where(
+            among(connection, row.refund_id, rounds)
+        )
+        return {
+            refund_id: (status, deadline)
+            for refund_id, number, status, deadline in connection.execute(query)
+            if number == rounds[refund_id]
+        }
 
 
 def facts_of(connection: sa.Connection, refund_id: str, digest: str) -> dict[str, Any] | None:

@@ -70,17 +70,29 @@ def is_known(ledger: Ledger, refund_id: str) -> bool:
         return refund_id in _known(connection, [refund_id])
 
 
-def in_force(ledger: Ledger, request: RefundRequest) -> tuple[RefundRequest, Proposal | None]:
+InForce = tuple[RefundRequest, Proposal | None]
+
+
+def in_force(ledger: Ledger, request: RefundRequest) -> InForce:
     """The request with the smaller amount that an approver proposed, if any did."""
-    query = sa.select(schema.refunds.c.proposal).where(
-        schema.refunds.c.refund_id == request.refund_id
-    )
+    return in_force_of_many(ledger, [request])[request.refund_id]
+
+
+def in_force_of_many(ledger: Ledger, wanted: Iterable[RefundRequest]) -> dict[str, InForce]:
+    """As `in_force`, for each of these requests, by refund id."""
+    found: dict[str, InForce] = {request.refund_id: (request, None) for request in wanted}
+    row = schema.refunds.c
     with ledger.reading() as connection:
-        found = connection.execute(query).scalar()
-    if found is None:
-        return request, None
-    proposal = Proposal.model_validate(found)
-    return request.model_copy(update={"amount_minor": proposal.amount_minor}), proposal
+        query = sa.select(row.refund_id, row.proposal).where(
+            among(connection, row.refund_id, found)
+        )
+        for refund_id, proposed in connection.execute(query):
+            if proposed is not None:
+                proposal = Proposal.model_validate(proposed)
+                lowered = {"amount_minor": proposal.amount_minor}
+                request = found[refund_id][0].model_copy(update=lowered)
+                found[refund_id] = (request, proposal)
+    return found
 
 
 def listed(

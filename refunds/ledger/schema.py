@@ -44,6 +44,8 @@ refunds = sa.Table(
     sa.Column("lane", sa.String(16), nullable=False),
     # The batch that took the refund in, also when it has a run of its own by now.
     sa.Column("batch_id", sa.String(64), index=True),
+    # The burst that carries it with others decided at the same time, or that did so last.
+    sa.Column("burst_id", sa.String(64), index=True),
     sa.Column("state", sa.String(24), nullable=False, index=True),
     sa.Column("outcome", sa.String(16)),
     sa.Column("verdict", sa.String(16)),
@@ -67,6 +69,14 @@ refunds = sa.Table(
     # The end of the hash chain, so that an event is appended without reading the last one.
     sa.Column("last_sequence", sa.Integer, nullable=False, default=0),
     sa.Column("last_digest", sa.String(64), nullable=False, default=""),
+    # The few that batches have in hand among all that there ever were.
+    sa.Index(
+        "ix_refunds_in_hand",
+        "burst_id",
+        "batch_id",
+        sqlite_where=sa.text("lane = 'batch' AND outcome IS NULL"),
+        postgresql_where=sa.text("lane = 'batch' AND outcome IS NULL"),
+    ),
 )
 
 runs = sa.Table(
@@ -75,6 +85,8 @@ runs = sa.Table(
     sa.Column("refund_id", sa.ForeignKey("refunds.refund_id"), primary_key=True),
     sa.Column("run_id", sa.String(36), primary_key=True),
     sa.Column("first_seen_at", UtcDateTime, nullable=False),
+    # Since when it sleeps in Prefect though a batch carries its refund; until it is ended there.
+    sa.Column("left_asleep_at", UtcDateTime, index=True),
 )
 
 charges = sa.Table(
@@ -230,6 +242,13 @@ waits = sa.Table(
     sa.Column("ended_at", UtcDateTime, index=True),
     sa.Column("woken_at", UtcDateTime),
     sa.Column("passed_at", UtcDateTime, index=True),
+    # What has ended and was not gone on from, among all that waits or ever did.
+    sa.Index(
+        "ix_waits_to_wake",
+        "woken_at",
+        sqlite_where=sa.text("passed_at IS NULL AND ended_at IS NOT NULL"),
+        postgresql_where=sa.text("passed_at IS NULL AND ended_at IS NOT NULL"),
+    ),
 )
 
 history = sa.Table(
@@ -279,7 +298,7 @@ batches = sa.Table(
     "batches",
     metadata,
     sa.Column("batch_id", sa.String(64), primary_key=True),
-    # file, night; a shard is a part of its parent, up to `last_key`.
+    # file, night, burst; a shard is a part of its parent, up to `last_key`.
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("night", sa.Date),
     sa.Column("parent_id", sa.String(64), index=True),

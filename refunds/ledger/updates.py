@@ -1,6 +1,6 @@
 """Changing what a waiting refund's question says, without starting anything over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from refunds.errors import BadInput, Conflict, NothingToDecide
 from refunds.ledger import approvals, effects, questions, schema
 from refunds.ledger.book import Ledger, Page
 from refunds.ledger.effects import PAYMENT_STEP, Intent
+from refunds.ledger.pages import among
 from refunds.ledger.questions import OPEN, Standing
 
 # The card for those who are asked now, as an effect of the refund on this page.
@@ -86,14 +87,22 @@ def update(
 
 def evidence_of(ledger: Ledger, refund_id: str) -> tuple[str, ...]:
     """Every piece of evidence that was added to a refund, oldest first."""
+    return evidence_of_many(ledger, [refund_id])[refund_id]
+
+
+def evidence_of_many(ledger: Ledger, refund_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """As `evidence_of`, for each of these refunds."""
     row = schema.history.c
-    query = (
-        sa.select(row.data)
-        .where(row.refund_id == refund_id, row.event == EVIDENCE)
-        .order_by(row.sequence)
-    )
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(refund_ids, ())
     with ledger.reading() as connection:
-        return tuple(data["text"] for data in connection.execute(query).scalars())
+        query = (
+            sa.select(row.refund_id, row.data)
+            .where(among(connection, row.refund_id, refund_ids), row.event == EVIDENCE)
+            .order_by(row.refund_id, row.sequence)
+        )
+        for refund_id, data in connection.execute(query):
+            found[refund_id] += (data["text"],)
+    return found
 
 
 def _open(page: Page, current: Standing | None) -> Standing:

@@ -5,7 +5,7 @@ A wait is open until it `ended` (what was waited for is in the ledger), and done
 looks for waits that ended and were not passed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from refunds.ledger import outages, schema
 from refunds.ledger.book import Ledger, Page
+from refunds.ledger.pages import among
 
 WaitReason = Literal["person", "callback", "timer"]
 
@@ -141,23 +142,54 @@ def to_wake(ledger: Ledger) -> list[tuple[str, str, str]]:
         return [(refund_id, name, run_id) for refund_id, name, run_id in connection.execute(query)]
 
 
-def claim_wake(ledger: Ledger, refund_id: str) -> str | None:
-    """The run to wake for this refund now, or None when nothing ended or somebody just did."""
+def to_claim(page: Page) -> tuple[str, str] | None:
+    """The wait that ended and the run to wake for it now; None when somebody just did."""
     row = schema.waits.c
-    with ledger.page(refund_id) as page:
-        found = page.connection.execute(
-            sa.select(row.name, row.run_id).where(
-                row.refund_id == refund_id,
-                row.ended_at.is_not(None),
-                row.passed_at.is_(None),
-                row.run_id.is_not(None),
-                _not_just_woken(page.now),
-            )
-        ).first()
-        if found is None:
-            return None
-        _update(page.connection, refund_id, found.name, woken_at=page.now)
-        return str(found.run_id)
+    found = page.connection.execute(
+        sa.select(row.name, row.run_id).where(
+            row.refund_id == page.refund_id,
+            row.ended_at.is_not(None),
+            row.passed_at.is_(None),
+            row.run_id.is_not(None),
+            _not_just_woken(page.now),
+        )
+    ).first()
+    return None if found is None else (found.name, found.run_id)
+
+
+def claim_wake(page: Page) -> str | None:
+    """The run to wake for this refund now, or None when nothing ended or somebody just did."""
+    found = to_claim(page)
+    if found is None:
+        return None
+    name, run_id = found
+    _update(page.connection, page.refund_id, name, woken_at=page.now)
+    return run_id
+
+
+def give_to_a_batch(page: Page) -> list[str]:
+    """What ended is its batch's business from now on; returns the runs that waited for it."""
+    row = schema.waits.c
+    mine = (row.refund_id == page.refund_id, row.ended_at.is_not(None), row.passed_at.is_(None))
+    query = sa.select(row.run_id).where(*mine, row.run_id.is_not(None)).distinct()
+    run_ids = list(page.connection.execute(query).scalars())
+    page.connection.execute(
+        schema.waits.update().where(*mine).values(run_id=None, woken_at=page.now)
+    )
+    return run_ids
+
+
+def count_woken(connection: sa.Connection, now: datetime, limit: int) -> int:
+    """How many runs were woken just now and have not gone on yet; counts up to `limit`."""
+    row = schema.waits.c
+    query = (
+        sa.select(row.refund_id)
+        .where(row.ended_at.is_not(None), row.passed_at.is_(None), row.run_id.is_not(None))
+        .where(row.woken_at <= now)
+        .where(row.woken_at > now - timedelta(seconds=WAKE_AGAIN_SECONDS))
+        .limit(limit)
+    )
+    return len(connection.execute(query).all())
 
 
 def open_waits(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
@@ -166,6 +198,15 @@ def open_waits(ledger: Ledger, refund_id: str) -> list[dict[str, Any]]:
     query = sa.select(schema.waits).where(row.refund_id == refund_id, row.passed_at.is_(None))
     with ledger.reading() as connection:
         return [dict(found) for found in connection.execute(query).mappings()]
+
+
+def begun_among(ledger: Ledger, names: Mapping[str, str]) -> set[str]:
+    """The refunds, of those in `names`, that have begun to wait under the name given for each."""
+    row = schema.waits.c
+    with ledger.reading() as connection:
+        query = sa.select(row.refund_id, row.name).where(among(connection, row.refund_id, names))
+        found = connection.execute(query)
+        return {refund_id for refund_id, name in found if name == names[refund_id]}
 
 
 def count_named(ledger: Ledger, refund_id: str, prefix: str) -> int:

@@ -113,6 +113,9 @@ class Status(Line):
     effects: list[dict[str, Any]]
     waits: list[dict[str, Any]]
     run_ids: list[str]
+    carried_by: str | None = Field(
+        description="The batch that carries it with others; null where a run of its own does."
+    )
     completed_at: datetime | None
     goes_on: Literal["now", "later"] | None = Field(
         default=None,

@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from refunds.ledger import effects, requests, schema
+from refunds.ledger import bursts, effects, requests, schema
 from refunds.ledger.access.api_keys import ApiKey
 from refunds.models import State
 from refunds.scopes import Scope as KeyScope
@@ -71,7 +71,7 @@ def _standing() -> bytes:
     """How the refunds stand now, by one look into the ledger."""
     ledger = books.ledger()
     now = CollectorRegistry()
-    now.register(_Look(_counts(ledger), _waiting(ledger)))
+    now.register(_Look(_counts(ledger), [*_waiting(ledger), *_batches(ledger)]))
     return generate_latest(now)
 
 
@@ -101,6 +101,20 @@ def _waiting(ledger: Any) -> list[GaugeMetricFamily]:
             "Payments whose ending is not known yet.",
             value=len(effects.unsettled(ledger)),
         ),
+    ]
+
+
+def _batches(ledger: Any) -> list[GaugeMetricFamily]:
+    family = GaugeMetricFamily(
+        "refunds_carried", "Refunds that batches have in hand, by kind.", labels=["kind"]
+    )
+    found = bursts.carried_by_kind(ledger)
+    for kind in bursts.KINDS:
+        family.add_metric([kind], found.get(kind, 0))
+    count = bursts.count(ledger)
+    return [
+        family,
+        GaugeMetricFamily("refunds_bursts", "Bursts that there have been so far.", value=count),
     ]
 
 

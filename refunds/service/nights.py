@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from refunds import overnight, views
-from refunds.ledger import batches, nights
+from refunds.ledger import nights
 from refunds.nights import page
 from refunds.nights.report import NightReport
 from refunds.service import limits, pages
@@ -25,7 +25,7 @@ def listed(visitor: Person) -> Response:
     """The nights, the last one first."""
     limits.people.spend(visitor.person_id)
     ledger = books.ledger()
-    found = [views.night(ledger, batch) for batch in batches.nights(ledger, _SHOWN)]
+    found = [views.night(ledger, batch) for batch in nights.last(ledger, _SHOWN)]
     return pages.show("nights.html", visitor, nights=found)
 
 

@@ -91,7 +91,7 @@ def _settled(ledger: Ledger, road: Road, step: Step) -> Payment:
     effect = effects.read(ledger, key_of(road.refund_id, PAYMENT_STEP))
     if effect is None:
         raise AssertionError(f"{road.refund_id} waits for a payment that was never made")
-    payment = payments.payment_of(effect, road.request)
+    payment = payments.payment_of(effect, road.case.request)
     with ledger.page(road.refund_id, road.fence) as page:
         road.journal.ended(page, step, payment)
     return payment

@@ -11,7 +11,7 @@ from refunds.errors import NeedsAttention, RefundError
 from refunds.ledger import Page, assessed, grouped, journal
 from refunds.models import Case, Seat
 from tasks import books, model, records
-from tasks.batch import asides, reading
+from tasks.batch import asides, hearing, reading
 from tasks.batch.chunk import Chunk, Road, Turn
 from tasks.batch.journaling import Step, every_time, in_round
 from tasks.batch.performing import Doing, perform
@@ -127,14 +127,19 @@ async def _go_on(roads: Sequence[Road]) -> None:
         road.journal.go_on(left.get(road.refund_id, {}))
     begun = [road.request for road in roads if road.was_assessed]
     known = await asyncio.to_thread(assessed.rounds, books.ledger(), begun) if begun else {}
+    last = {refund_id: rounds[-1] for refund_id, rounds in known.items() if rounds}
+    await hearing.note_superseded({r.refund_id: r for r in roads if r.refund_id in last}, known)
+    asked = await hearing.waited_for({name: each for name, each in last.items() if each.is_open})
     for road in roads:
         road.was_assessed = False
-        if not known.get(road.refund_id):
+        if road.refund_id not in last:
             continue
-        before = known[road.refund_id][-1]
+        before = last[road.refund_id]
         if not before.is_open:
             road.round = before.case.round + 1
             continue
+        road.approval = before.approval
+        road.round_asked = before if road.refund_id in asked else None
         road.case, road.risk, road.rules = before.case, before.risk, before.rules
         road.assessment, road.round = before.assessment, before.case.round
         road.is_recorded = True
@@ -147,7 +152,8 @@ def _cases(roads: Sequence[Road]) -> dict[str, Case]:
 def _note_facts(page: Page, road: Road) -> None:
     """The journal of what was read, in the order in which the single chain reads it."""
     case, request = road.case, road.request
-    bare = case.model_copy(update={"after_sales": ()}) if case.after_sales else case
+    is_bare = not case.after_sales and not case.evidence
+    bare = case if is_bare else case.model_copy(update={"after_sales": (), "evidence": ()})
     looked = _in_round(road, "load_order", request=request, round_number=road.round)
     road.journal.ended(page, looked, bare)
     road.journal.ended(page, _in_round(road, "load_after_sale", case=bare), case)

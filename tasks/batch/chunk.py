@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
+from refunds.ledger.assessed import Assessed
 from refunds.ledger.batches import Batch
 from refunds.ledger.effects import Effect
 from refunds.models import (
     Advice,
+    Answer,
     ApprovalRequest,
     Assessment,
     Case,
@@ -26,6 +28,7 @@ class Turn(StrEnum):
 
     ASSESS = "assess"
     ASK = "ask a person"
+    HEAR = "hear what was said"
     RESERVE = "reserve"
     PAY = "pay"
     TAKE_BACK = "take back"
@@ -41,6 +44,7 @@ class Road:
     risk: RiskFeatures
     rules: Policy
     assessment: Assessment
+    answer: Answer
     payment: Payment
 
     def __init__(self, row: dict[str, Any]) -> None:
@@ -62,6 +66,8 @@ class Road:
         self.is_recorded = False
         self.opinion: Advice = None
         self.approval: ApprovalRequest | None = None
+        # The round whose question was put before, and is waited for or answered.
+        self.round_asked: Assessed | None = None
         self.parcel: Receipt | None = None
         self.coupon: Receipt | None = None
         self.outcome: Outcome | None = None
@@ -78,6 +84,7 @@ class Road:
         """The facts have changed: the refund is assessed anew."""
         self.round += 1
         self.turn, self.is_recorded = Turn.ASSESS, False
+        self.approval = self.round_asked = None
 
     def leave(self, because: str) -> None:
         """This refund goes no further in this chunk."""

@@ -61,7 +61,7 @@ async def issue_refunds(chunk: Chunk) -> int:
     doing = Doing(
         lambda road: payments.payment(road.case),
         lambda road: once(road.refund_id, PAYMENT_STEP, case=road.case),
-        lambda road, effect: payments.payment_of(effect, road.request),
+        lambda road, effect: payments.payment_of(effect, road.case.request),
         refusal_is_output=True,
     )
     for refund_id, payment in (await _do(chunk, chunk.at(Turn.PAY), doing)).items():

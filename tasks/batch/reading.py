@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from refunds.errors import BadInput, NeedsAttention
-from refunds.ledger import Ledger, charges, requests
+from refunds.ledger import Ledger, charges, requests, updates
 from refunds.models import (
     AfterSale,
     Case,
@@ -20,15 +20,23 @@ from tasks import books, orders, shop
 def cases(ledger: Ledger, wanted: Sequence[tuple[RefundRequest, int]]) -> dict[str, Case]:
     """Each request's case in its round, by refund id, as the world is now.
 
-    Raises SystemUnavailable when the shop cannot be asked.
+    It is for the amount that is in force, and with the evidence that people added. Raises
+    SystemUnavailable when the shop cannot be asked.
     """
     found = shop.Shop({request.order_id for request, _ in wanted})
     captured = _captured(ledger, found)
-    rivals = requests.rivals_of_many(ledger, [request for request, _ in wanted])
-    return {
-        request.refund_id: _case(request, round_number, found, captured, rivals[request.refund_id])
-        for request, round_number in wanted
-    }
+    asked = [request for request, _ in wanted]
+    rivals = requests.rivals_of_many(ledger, asked)
+    in_force = requests.in_force_of_many(ledger, asked)
+    evidence = updates.evidence_of_many(ledger, [request.refund_id for request in asked])
+    known = {}
+    for request, round_number in wanted:
+        refund_id = request.refund_id
+        amended, proposal = in_force[refund_id]
+        case = _case(amended, round_number, found, captured, rivals[refund_id])
+        added = {"proposal": proposal, "evidence": evidence[refund_id]}
+        known[refund_id] = case.model_copy(update=added)
+    return known
 
 
 def features(ledger: Ledger, wanted: Iterable[RefundRequest]) -> dict[str, RiskFeatures]:

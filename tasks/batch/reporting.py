@@ -29,9 +29,15 @@ from tasks.batch.writer import write
 _shown: dict[str, UUID] = {}
 
 
+async def show_progress(batch: Batch) -> None:
+    """Say in Prefect how far the batch has come; a burst is over before anybody could look."""
+    if not batch.is_burst:
+        await _show_progress(batch)
+
+
 @task(name="show_progress", cache_policy=NO_CACHE, persist_result=False)
-async def show_progress(batch: Batch) -> float:
-    """Say in Prefect how far the batch has come, in percent."""
+async def _show_progress(batch: Batch) -> float:
+    """How far the batch has come, in percent."""
     found = await write(nights.progress, batch)
     told = f"{batch.batch_id}: {found.all - found.left:,} of {found.all:,} refunds"
     with _only_for_show():

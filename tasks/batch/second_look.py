@@ -70,6 +70,8 @@ def _differences(roads: Sequence[Road]) -> dict[str, str]:
     for road in roads:
         assessment = road.assessment
         then = bound_facts(road.case, assessment.opinion, assessment.policy_version)
+        if road.approval is not None:
+            then = road.approval.facts
         changed = changes_between(then, bound_facts(cases[road.refund_id], None, version))
         if changed:
             found[road.refund_id] = records.because_of(changed)

@@ -38,7 +38,7 @@ from refunds.settings import settings
 from refunds.verify import rules
 from refunds.verify.dossiers import read_all
 from sandbox.testing import customer_record, order_record
-from tasks import books, http, model, records, runs
+from tasks import books, http, model, records, runs, sleepers
 from tasks.batch import own_runs, performing, reporting, reserving, sharding
 from tasks.batch.chunk import Road
 
@@ -59,6 +59,7 @@ class PrefectRuns:
     created: dict[tuple[str, int], own_runs.Sleeper] = field(default_factory=dict)
     artifacts: list[tuple[str, Any]] = field(default_factory=list)
     launched: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
     is_away: bool = False
 
     async def keep_artifact(self, *progress: Any, **fields: Any) -> str:
@@ -73,6 +74,12 @@ class PrefectRuns:
             raise SystemUnavailable("prefect", "away")
         self.launched.append(batch_id)
         return batch_id
+
+    async def end(self, run_ids: list[str]) -> set[str]:
+        if self.is_away:
+            raise httpx.ConnectError("away")
+        self.ended += run_ids
+        return set()
 
     async def create(self, roads: list[Road], sleeper: Callable[[Road], own_runs.Sleeper]) -> None:
         for road in roads:
@@ -115,10 +122,11 @@ def without_prefect(run_id: str = "run-of-the-batch") -> Iterator[PrefectRuns]:
         patch.setattr(reporting, "acreate_table_artifact", prefect_runs.keep_artifact)
         patch.setattr(reporting, "acreate_markdown_artifact", prefect_runs.keep_artifact)
         patch.setattr(runs, "launch_batch", prefect_runs.launch_batch)
+        patch.setattr(sleepers, "_end", prefect_runs.end)
         patch.setattr(runs, "answers", no_answers)
         patch.setattr(runs, "label", no_label)
         patch.setattr(waiting, "hold", sleep)
-        for module in (performing, reporting, sharding):
+        for module in (performing, reporting, sharding, sleepers):
             patch.setattr(module, "get_run_logger", lambda: logging.getLogger("batch"))
         patch.setattr(performing, "PAUSES_SECONDS", (0.01,) * 4)
         yield prefect_runs

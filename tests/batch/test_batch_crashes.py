@@ -26,7 +26,7 @@ _COUNT = 12
 _MOMENTS = 95
 
 
-def _carried_until(moment: int) -> int:
+def carried_until(moment: int) -> int:
     """Carry the batch in a process that is gone at its n-th transaction or call."""
     command = [sys.executable, "-m", "tests.batch.batch_world", str(moment)]
     done = subprocess.run(
@@ -49,7 +49,7 @@ def test_a_batch_that_is_killed_twice_loses_nothing_and_doubles_nothing(
     ]
     batch_id = world.take_together(for_people)
 
-    codes = [_carried_until(chance.randrange(1, _MOMENTS)) for _ in range(2)]
+    codes = [carried_until(chance.randrange(1, _MOMENTS)) for _ in range(2)]
     world.carry(batch_id)
     assert 9 in codes
 

@@ -17,6 +17,7 @@ import pytest
 import warm_flows
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.context import get_settings_context
 from prefect.events import Event
 from prefect.states import (
     Cancelling,
@@ -28,7 +29,7 @@ from prefect.states import (
     Suspended,
 )
 
-from deployments import warm_worker_wake
+from deployments import warm_run, warm_worker_wake
 from deployments.forked_child import Child
 from deployments.process_identity import ProcessIdentity
 from deployments.template import Template, TemplateBrokenError, TemplateOrder
@@ -145,6 +146,28 @@ async def _start_with_a_thread_starter(directory: Path) -> None:
 def test_a_module_that_starts_threads_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(TemplateBrokenError, match="started the threads hum"):
         asyncio.run(_start_with_a_thread_starter(tmp_path))
+
+
+def test_a_template_did_what_each_child_would_do_first() -> None:
+    code = (
+        "import deployments.warm_start, threading\n"
+        "from prefect._internal.plugins import collections\n"
+        "from prefect.client.schemas.objects import FlowRun\n"
+        "from tasks import certificates\n"
+        "assert FlowRun.__pydantic_complete__\n"
+        "assert collections._collections\n"
+        "assert certificates._read.cache_info().currsize == 1\n"
+        "assert len(threading.enumerate()) == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=_HERE.parents[1])
+
+
+def test_only_a_setting_of_the_run_makes_its_child_read_the_settings_again() -> None:
+    before = get_settings_context()
+    with warm_run._settings(["PREFECT__FLOW_RUN_ID", "REFUNDS_HOME"]):
+        assert get_settings_context() is before
+    with warm_run._settings(["PREFECT__FLOW_RUN_ID", "PREFECT_LOGGING_LEVEL"]):
+        assert get_settings_context() is not before
 
 
 def test_output_outlives_its_reader() -> None:

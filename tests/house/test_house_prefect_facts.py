@@ -26,7 +26,7 @@ from prefect.flows import flow
 from prefect.input import run_input
 from prefect.input.run_input import RunInput, keyset_from_paused_state
 from prefect.settings.models.server.concurrency import ServerConcurrencySettings
-from prefect.states import Paused, Pending, Running, Scheduled, Suspended
+from prefect.states import Completed, Paused, Pending, Running, Scheduled, Suspended
 from prefect.workers.base import BaseWorker
 from pydantic import ValidationError
 
@@ -153,6 +153,20 @@ async def test_a_suspended_run_can_be_woken_with_no_answer_at_all(
     run = await new_run()
     await ask(client, run.id, "approval-1")
     assert await move(client, run.id, Scheduled()) is SetStateStatus.ACCEPT
+
+
+@pytest.mark.anyio
+async def test_a_suspended_run_may_be_completed_by_others_and_is_not_resumed_after_that(
+    client: PrefectClient, new_run: NewRun
+) -> None:
+    run = await new_run()
+    await ask(client, run.id, "approval-1")
+    assert await move(client, run.id, Completed(name="CarriedByBatch")) is SetStateStatus.ACCEPT
+    resumed = await client.resume_flow_run(run.id, {"decision": "approve"})
+    assert resumed.status is SetStateStatus.ABORT
+    state = (await client.read_flow_run(run.id)).state
+    assert state is not None
+    assert state.name == "CarriedByBatch"
 
 
 @pytest.mark.anyio

@@ -52,7 +52,8 @@ def test_giving_up_frees_the_money_and_wakes_the_run(desk: Desk) -> None:
     for _ in range(2):
         give_up(desk, runner)
     assert money(desk, runner) == (0, 0)
-    assert waits.claim_wake(desk.ledger, runner.refund_id) == "run-1"
+    with desk.ledger.page(runner.refund_id) as page:
+        assert waits.claim_wake(page) == "run-1"
     assert desk.events(runner.refund_id).count("refund.given_up") == 1
 
 

@@ -32,6 +32,11 @@ def again(desk: Desk, runner: Runner) -> Runner:
     return Runner(runner.case, lease.fence)
 
 
+def claim(desk: Desk, runner: Runner) -> str | None:
+    with desk.ledger.page(runner.refund_id) as page:
+        return waits.claim_wake(page)
+
+
 def has_ended(desk: Desk, runner: Runner, name: str = TEAM) -> bool:
     (found,) = (w for w in waits.open_waits(desk.ledger, runner.refund_id) if w["name"] == name)
     return found["ended_at"] is not None
@@ -110,7 +115,7 @@ def test_a_decision_is_committed_before_anything_is_woken(desk: Desk) -> None:
     runner = desk.asked()
     wait(desk, runner)
     assert not is_to_wake(desk, runner)
-    assert waits.claim_wake(desk.ledger, runner.refund_id) is None
+    assert claim(desk, runner) is None
     desk.decide(runner, "approve")
     assert desk.standing(runner).status == "APPROVED"
     assert is_to_wake(desk, runner)
@@ -120,7 +125,7 @@ def test_of_many_wakers_one_wakes_the_run(desk: Desk) -> None:
     runner = desk.asked()
     wait(desk, runner)
     desk.decide(runner, "approve")
-    woken = at_once(*[partial(waits.claim_wake, desk.ledger, runner.refund_id)] * 6)
+    woken = at_once(*[partial(claim, desk, runner)] * 6)
     assert sorted(woken, key=str) == [None] * 5 + ["run-1"]
     assert not is_to_wake(desk, runner)
 
@@ -129,10 +134,10 @@ def test_a_wake_up_that_was_lost_is_given_again(desk: Desk) -> None:
     runner = desk.asked()
     wait(desk, runner)
     desk.decide(runner, "approve")
-    waits.claim_wake(desk.ledger, runner.refund_id)
+    claim(desk, runner)
     desk.clock.advance(WAKE_AGAIN_SECONDS)
     assert is_to_wake(desk, runner)
-    assert waits.claim_wake(desk.ledger, runner.refund_id) == "run-1"
+    assert claim(desk, runner) == "run-1"
 
 
 def test_a_run_that_goes_on_has_passed_its_wait(desk: Desk) -> None:
@@ -193,7 +198,7 @@ def test_a_wake_up_from_before_the_clock_was_set_back_is_given_again(desk: Desk)
         due_at=desk.clock(),
     )
     waits.end_due(desk.ledger)
-    assert waits.claim_wake(desk.ledger, runner.refund_id) == "run-1"
-    assert waits.claim_wake(desk.ledger, runner.refund_id) is None
+    assert claim(desk, runner) == "run-1"
+    assert claim(desk, runner) is None
     desk.clock.advance(-3_600)
-    assert waits.claim_wake(desk.ledger, runner.refund_id) == "run-1"
+    assert claim(desk, runner) == "run-1"

@@ -164,7 +164,7 @@ class Rehearsal:
 
     async def _carry(self, request: RefundRequest) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", _run_id(request))
+            patch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", run_id_of(request))
             return await refund.fn(request)
 
     def decide(self, request: RefundRequest, choice: Any, person: str = "lea") -> None:
@@ -208,7 +208,7 @@ class Rehearsal:
         return len(self.acts())
 
 
-def _run_id(request: RefundRequest) -> str:
+def run_id_of(request: RefundRequest) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, request.refund_id))
 
 

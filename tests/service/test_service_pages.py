@@ -11,9 +11,13 @@ import pytest
 
 from refunds import links
 from refunds.authority import Person
-from refunds.ledger import approvals, history, people
+from refunds.ledger import approvals, history, people, requests, waits
 from refunds.ledger.access import accounts
+from refunds.settings import settings
 from tests.service.service_world import PASSWORD, Browser, World, review
+
+# A run that Prefect would know, if it were there.
+RUN = "00000000-0000-4000-8000-000000000000"
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)"> [pay](javascript:alert(3))'
 
@@ -283,6 +287,25 @@ def test_several_are_rejected_at_once_each_on_its_own_digest(desk: World) -> Non
     assert "3 of 6 rejected" in browser.text
     assert [approvals.standing(desk.ledger, i).status for i in ids] == ["REJECTED"] * 3  # type: ignore[union-attr]  # asked above
     assert desk.said(closed) == []
+
+
+def test_a_list_that_is_rejected_at_once_goes_on_together_behind_the_first_few(
+    desk: World,
+) -> None:
+    ids = [desk.waiting() for _ in range(6)]
+    for refund_id in ids:
+        with desk.ledger.page(refund_id) as page:
+            page.change(run_number=1)
+            waits.begin(page, "approval-1-team", reason="person", run_id=RUN, due_at=None)
+    browser = desk.browser("ann")
+    browser.get("/inbox")
+    chosen = [f"{i} {desk.standing(i).digest}" for i in ids]
+    browser.post("/rejections", chosen=chosen, reason="A test shop")
+    assert "6 of 6 rejected" in browser.text
+    rows = [requests.read(desk.ledger, refund_id) for refund_id in ids]
+    carried = [row["burst_id"] for row in rows if row["lane"] == "batch"]
+    assert len(carried) == len(ids) - settings().burst_from
+    assert len(set(carried)) == 1
 
 
 @pytest.mark.parametrize(

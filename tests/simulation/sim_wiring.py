@@ -35,6 +35,7 @@ from tasks import (
     records,
     risk,
     runs,
+    sleepers,
     upkeep,
 )
 from tests.simulation.sim_actors import Actor, Process, pause
@@ -43,7 +44,7 @@ from tests.simulation.sim_prefect import FakePrefect
 
 _TASK_MODULES = (
     *(cards, coupons, crm, logistics, model, notices),
-    *(orders, payments, records, risk, upkeep),
+    *(orders, payments, records, risk, sleepers, upkeep),
 )
 _POLICY = policy_file.parse(
     policy_file.DEFAULT_POLICY_FILE.read_text(encoding="utf-8"), "the default policy"
@@ -190,6 +191,8 @@ class Wiring:
             (records, "acreate_markdown_artifact", _nothing),
             (runs, "prefect", self._client),
             (runs, "flow_run", run),
+            # A batch needs an event loop: here everybody goes on alone.
+            (runs, "settings", lambda: SimpleNamespace(burst_from=1_000)),
             (upkeep, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None)),
             (waiting, "FlowRunContext", SimpleNamespace(get=lambda: deployed)),
             (waiting, "asuspend_flow_run", self._suspend),
