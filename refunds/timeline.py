@@ -82,8 +82,10 @@ def spans(events: Sequence[Event]) -> list[Span]:
 
 
 def _currency(events: Sequence[Event]) -> str:
-    asked = (event.data["request"] for event in events if event.event == "refund.submitted")
-    return str(next(asked, {}).get("currency", ""))
+    for event in events:
+        if event.event == "refund.submitted":
+            return str(event.data["request"]["currency"])
+    return ""
 
 
 @dataclass

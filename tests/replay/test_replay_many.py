@@ -188,7 +188,7 @@ def test_the_page_is_narrowed_and_what_is_ticked_is_resumed(
 def test_the_page_resumes_nothing_for_who_has_no_role_that_decides_or_no_form_of_ours(
     world: Rehearsal, browser: Browser, two: list[RefundRequest], registered: Register
 ) -> None:
-    given = {"chosen": [two[0].refund_id], "reason": WHY}
+    given: dict[str, Any] = {"chosen": [two[0].refund_id], "reason": WHY}
     assert browser.post("/stuck", token="forged", **given).status_code == 403
     browser.get("/stuck")
     registered("ops", ("auditor",))
