@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from refunds.authority import Person
 from refunds.ledger import people, schema
-from refunds.ledger.access import accounts, api_keys
+from refunds.ledger.access import accounts
 from refunds.scopes import Scope
 from refunds.service import limits
 from refunds.service.app import build
@@ -66,7 +66,7 @@ def client(service: None) -> Iterator[TestClient]:
 @pytest.fixture
 def program(world: Rehearsal, client: TestClient) -> Program:
     """A program that may look and steer."""
-    return Program(client, api_keys.create(world.ledger, "ops-bot", [Scope.READ, Scope.STEER]))
+    return Program(client, world.ledger, Scope.READ, Scope.STEER)
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 """Programs steer through the service: a reset, an update, a bundle to take home."""
 
 import json
+from typing import Any
 
 from refunds.ledger import approvals
+from refunds.scopes import Scope
 from refunds.verify import bundles
 from tests.replay import paths
 from tests.replay.program import Program
 from tests.replay.rehearsal import Rehearsal
+from tests.replay.unknown_payments import unknown
 
 
 def test_a_program_sees_what_a_reset_would_do_and_then_does_it(
@@ -42,6 +45,26 @@ def test_a_reset_behind_a_payment_is_a_conflict(world: Rehearsal, program: Progr
     assert "it is paid" in program.get(f"{where}?to=load_order").json()["refusal"]
     answer = program.post(where, to="load_order", reason="typo")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:durable-refunds:cannot-reset")
+
+
+def test_a_program_settles_as_the_person_its_key_belongs_to(
+    world: Rehearsal, program: Program
+) -> None:
+    request = unknown(world)
+    where = f"/refunds/{request.refund_id}/settlement"
+    said: dict[str, Any] = {"paid_as": None, "reason": "asked them", "evidence": "their letter"}
+    assert program.post(where, **said).json()["type"] == "urn:durable-refunds:scope-needed"
+    annas = program.with_key(Scope.DECIDE, person_id="anna")
+    shown = annas.post(where, **said).json()
+    assert (shown["refusal"], shown["kept"], shown["said_by"]) == (None, False, ["anna"])
+    assert world.payment(request).state == "unknown"
+    assert annas.post(where, **said, apply=True).json()["applied"]
+    assert world.payment(request).state == "blocked"
+    again = annas.post(where, **said, apply=True)
+    assert (again.status_code, again.json()["type"]) == (
+        409,
+        "urn:durable-refunds:cannot-settle",
+    )
 
 
 def test_a_program_changes_an_open_question(world: Rehearsal, program: Program) -> None:

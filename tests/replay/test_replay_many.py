@@ -5,12 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from refunds.api import AsyncRefunds
 from refunds.authority import Person
 from refunds.ledger import abandonment, history
-from refunds.ledger.access import api_keys
 from refunds.models import RefundRequest
 from refunds.recovering import Status
 from refunds.scopes import Scope
@@ -130,14 +128,12 @@ def test_a_reset_of_many_is_refused_for_those_that_are_paid_alone(
 
 
 def test_a_key_steers_in_the_role_of_its_person(
-    world: Rehearsal, client: TestClient, two: list[RefundRequest], registered: Register
+    world: Rehearsal, program: Program, two: list[RefundRequest], registered: Register
 ) -> None:
-    scopes = [Scope.STEER, Scope.DECIDE]
     registered("mia", ("auditor",))
     registered("noa", ("approver",))
     by_mia, by_noa = (
-        Program(client, api_keys.create(world.ledger, name, scopes, person_id=name))
-        for name in ("mia", "noa")
+        program.with_key(Scope.STEER, Scope.DECIDE, person_id=name) for name in ("mia", "noa")
     )
     where = f"/refunds/{two[0].refund_id}"
     for path, body in (
@@ -157,9 +153,9 @@ def test_a_key_steers_in_the_role_of_its_person(
 
 
 def test_a_key_that_may_only_submit_steers_nothing(
-    world: Rehearsal, client: TestClient, two: list[RefundRequest]
+    program: Program, two: list[RefundRequest]
 ) -> None:
-    tool = Program(client, api_keys.create(world.ledger, "shop", [Scope.READ, Scope.WRITE]))
+    tool = program.with_key(Scope.READ, Scope.WRITE)
     assert tool.post("/refunds/resume").status_code == 403
     assert tool.post("/refunds/reset", to="load_order", state="paying").status_code == 403
 

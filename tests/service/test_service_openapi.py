@@ -37,6 +37,7 @@ _OPERATIONS = (
     ("POST", "/refunds/reset"),
     ("GET", "/refunds/{refund_id}/reset"),
     ("POST", "/refunds/{refund_id}/reset"),
+    ("POST", "/refunds/{refund_id}/settlement"),
     ("POST", "/refunds/{refund_id}/updates"),
     ("GET", "/refunds/{refund_id}/export"),
 )
