@@ -81,6 +81,13 @@ def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
     assert wanted <= example
 
 
+def test_every_program_of_ours_gets_the_settings_that_only_some_have() -> None:
+    """Set-up too: it writes the adapters and the limits into the pool."""
+    services = compose_file()["services"]
+    for name in ("setup", "worker", "service"):
+        assert services[name]["env_file"] == ".env"
+
+
 def test_both_ways_of_deploying_set_the_same_variables() -> None:
     services, kubernetes = compose_file()["services"], provided()
     server = set(services["prefect-1"]["environment"])

@@ -152,8 +152,11 @@ def test_a_policy_that_wants_no_opinion_gets_none(
     assert server.asked == []
 
 
-def test_hidden_text_is_noticed_whatever_the_model_says(world: World, server: ModelServer) -> None:
-    case = world.running(paid_minor=1_000, message="Fine.\U000e0041\U000e0042")
+@pytest.mark.parametrize("field", ["message", "reason"])
+def test_hidden_text_is_noticed_whatever_the_model_says(
+    world: World, server: ModelServer, field: str
+) -> None:
+    case = world.running(paid_minor=1_000, **{field: "Fine.\U000e0041\U000e0042"})
     found = opinion(world, case)
     assert isinstance(found, Opinion)
     assert found.signals == ("hidden_text",)
