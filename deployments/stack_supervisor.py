@@ -163,7 +163,8 @@ class Supervisor:
                 sentence = f"{what}, as it did again and again"
                 self._fail(StackFailed(stack_ready.with_log(child, self._home, sentence)))
                 return
-            self._say(f"{what}; starting it again; see {self._home.log(role.name)}")
+            log = self._home.log(role.name)
+            self._say(f"{what}; starting it again; see {log}{restarts.advice}")
             await asyncio.sleep(pause_seconds)
             child = await self._start_again(role)
             self._unnoted.set()

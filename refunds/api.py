@@ -15,6 +15,7 @@ from refunds.origin import Origin
 from refunds.overnight import Overnight, SyncOvernight
 from refunds.recovering import Recovering, Status
 from refunds.settings import settings
+from refunds.settling import Settling
 from refunds.steering import Steering
 from refunds.submitting import Submitted
 from refunds.sync_steering import SyncSteering
@@ -28,7 +29,7 @@ Statuses = list[Status]
 Events = list[dict[str, Any]]
 
 
-class AsyncRefunds(Steering, Recovering, Overnight):
+class AsyncRefunds(Steering, Recovering, Settling, Overnight):
     """The engine's front door for asyncio programs; `people` is who may decide."""
 
     people = AsyncPeople()

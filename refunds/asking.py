@@ -1,9 +1,11 @@
 """The question put to a person, from a case, its assessment and the policy. Pure."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from refunds.approver_rules import ApproverRules
-from refunds.models import ApprovalRequest, Assessment, Case, Level
+from refunds.authority import Question
+from refunds.models import ApprovalRequest, Assessment, Case, Level, RefundRequest
 from refunds.policy import binding_digest, bound_facts
 from refunds.policy_file import Policy
 
@@ -30,6 +32,25 @@ def question(case: Case, assessment: Assessment, policy: Policy, now: datetime) 
         rules=_rules(policy, request.currency),
         escalate_at=levels[0].until,
         deadline=levels[-1].until,
+    )
+
+
+def settlement(row: dict[str, Any], policy: Policy) -> Question:
+    """Whose word counts on what became of a payment: whose approval of it would, by today's policy.
+
+    `row` is the refund's.
+    """
+    currency = row["currency"]
+    asked_minor = (row["proposal"] or {}).get("asked_minor", row["amount_minor"])
+    return Question(
+        amount_minor=row["amount_minor"],
+        currency=currency,
+        requester=RefundRequest.model_validate(row["request"]).requester,
+        customer=row["customer_id"],
+        people_needed=policy.people_needed(asked_minor, currency),
+        verified_needed=policy.verified_needed(asked_minor, currency),
+        audiences=frozenset(level.audience for level in policy.approval.levels),
+        rules=_rules(policy, currency),
     )
 
 

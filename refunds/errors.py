@@ -12,6 +12,7 @@ RefundError
 │   ├── DigestStale           what you saw is not what would be paid
 │   ├── CannotGiveUp          it is not stuck, or money may have moved
 │   ├── CannotReset           it would pay again, or say otherwise than was told
+│   ├── CannotSettle          books say otherwise, or it can still end by itself
 │   ├── ApproverRefused       this person may not decide this refund
 │   ├── ChargeDisputed        the bank decides about this money first
 │   └── LinkRefused           forged, expired, used, or somebody else's
@@ -122,6 +123,10 @@ class CannotGiveUp(Conflict):
 
 class CannotReset(Conflict):
     """Going back would pay again, contradict the gateway's books, or unsay what was told."""
+
+
+class CannotSettle(Conflict):
+    """Somebody's books tell how the payment ended, or will; or this person may not say it."""
 
 
 class ApproverRefused(Conflict):

@@ -29,7 +29,7 @@ class Recovering:
             raise BadInput(f"{refund_id} is over: {row['outcome']}")
         why = check_person(person or "nobody", reason)
         await asyncio.to_thread(_mark_resumed, refund_id, person, why)
-        return await going_on(refund_id, is_told=await is_told(_set_going(refund_id)))
+        return await going_on(refund_id, is_told=await is_told(set_going(refund_id)))
 
     async def resume_all(
         self,
@@ -68,7 +68,7 @@ class Recovering:
             raise BadInput("giving a refund up needs a reason: it is told to everybody")
         why = check_person(person, reason).strip()
         await asyncio.to_thread(abandonment.abandon, books.ledger(), refund_id, person.strip(), why)
-        return await going_on(refund_id, is_told=await is_told(_set_going(refund_id)))
+        return await going_on(refund_id, is_told=await is_told(set_going(refund_id)))
 
 
 async def is_told(telling: Awaitable[Any]) -> bool:
@@ -88,7 +88,7 @@ async def going_on(refund_id: str, *, is_told: bool) -> Status:
     return {**status, "goes_on": "now" if is_told else "later"}
 
 
-async def _set_going(refund_id: str) -> None:
+async def set_going(refund_id: str) -> None:
     """Wake the refund's run, or start another where it is gone."""
     row = await asyncio.to_thread(requests.read, books.ledger(), refund_id)
     open_waits = await asyncio.to_thread(waits.open_waits, books.ledger(), refund_id)

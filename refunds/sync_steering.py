@@ -6,11 +6,13 @@ from typing import Any
 
 from refunds.history_document import HistoryDocument
 from refunds.models import State
+from refunds.origin import Origin
 from refunds.recovering import Recovering, Status
+from refunds.settling import Settling
 from refunds.steering import Steering, Told
 
 
-class _Both(Steering, Recovering):
+class _Both(Steering, Recovering, Settling):
     """What is steered with."""
 
 
@@ -82,3 +84,20 @@ class SyncSteering:
     def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
         """As `AsyncRefunds.abandon`."""
         return asyncio.run(_Both().abandon(refund_id, person=person, reason=reason))
+
+    def settle(
+        self,
+        refund_id: str,
+        *,
+        paid_as: str | None,
+        person: str,
+        reason: str = "",
+        evidence: str = "",
+        channel: str = "api",
+        origin: Origin | None = None,
+        apply: bool = False,
+    ) -> Told:
+        """As `AsyncRefunds.settle`."""
+        said: dict[str, Any] = {"person": person, "reason": reason, "evidence": evidence}
+        said |= {"channel": channel, "origin": origin, "apply": apply}
+        return asyncio.run(_Both().settle(refund_id, paid_as=paid_as, **said))

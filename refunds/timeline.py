@@ -216,6 +216,16 @@ _SENTENCES: dict[str, Callable[[str, dict[str, Any]], Told]] = {
         "bad",
         f"{d['person']} reset it to {d['to']}: {d['reason']}".rstrip(": "),
     ),
+    "payment.settlement_said": lambda _, d: (
+        "people",
+        "plain",
+        f"{d['person']} says {_ended_as(d)}: {d['reason']} ({d['evidence']})",
+    ),
+    "payment.settled": lambda _, d: (
+        "people",
+        "good" if d["is_paid"] else "bad",
+        f"settled by the word of {' and '.join(d['said_by'])}: {_ended_as(d)}",
+    ),
     "refund.concluded": lambda _, d: (
         "flow",
         "good" if d["outcome"] == "PAID" else "bad",
@@ -232,8 +242,12 @@ _SENTENCES: dict[str, Callable[[str, dict[str, Any]], Told]] = {
     **dict.fromkeys(
         ("effect.intended", "effect.sent_again", "effect.pending", "effect.succeeded"), _effect
     ),
-    **dict.fromkeys(("effect.refused", "effect.unknown"), _effect),
+    **dict.fromkeys(("effect.refused", "effect.unknown", "effect.blocked"), _effect),
 }
+
+
+def _ended_as(data: dict[str, Any]) -> str:
+    return f"it was paid as {data['reference']}" if data["is_paid"] else "it was not paid"
 
 
 def _cut(text: str) -> str:

@@ -190,9 +190,20 @@ def _still_safe_to_send(key: str, keeps_keys_hours: int) -> None:
     if effect is None or effect.state == "blocked":
         # The gateway's last word on this key was that it did nothing.
         return
-    hours = min(books.policy().patience.resend_within_hours, keeps_keys_hours)
-    if books.ledger().clock() - effect.first_sent_at > timedelta(hours=hours):
+    if not keeps_key(effect, keeps_keys_hours):
+        hours = _resend_hours(keeps_keys_hours)
         raise NeedsAttention(
             f"{key} was first sent {effect.first_sent_at:%Y-%m-%d %H:%M} UTC; its ending is "
-            f"unknown and after {hours} hours the gateway may have forgotten the key"
+            f"unknown and after {hours} hours the gateway may have forgotten the key; "
+            "find out what became of it, then `refunds settle`"
         )
+
+
+def keeps_key(effect: Effect, keeps_keys_hours: int) -> bool:
+    """Whether the gateway is certain to know the key of a payment, as long as it keeps them."""
+    age = books.ledger().clock() - effect.first_sent_at
+    return bool(age <= timedelta(hours=_resend_hours(keeps_keys_hours)))
+
+
+def _resend_hours(keeps_keys_hours: int) -> int:
+    return min(books.policy().patience.resend_within_hours, keeps_keys_hours)

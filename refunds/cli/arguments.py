@@ -42,9 +42,9 @@ def person(given: str) -> str:
     return _checked(_NAME, given.strip(), "--as")
 
 
-def sentence(given: str) -> str:
-    """A reason. Raises BadInput."""
-    return _checked(_SENTENCE, given, "--reason")
+def sentence(given: str, option: str = "--reason") -> str:
+    """A reason, or what another option says. Raises BadInput."""
+    return _checked(_SENTENCE, given, option)
 
 
 def _checked(kind: TypeAdapter[Any], given: str, option: str) -> str:

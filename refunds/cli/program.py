@@ -15,6 +15,7 @@ from refunds.cli import (
     nights,
     people,
     requests,
+    settling,
     stack,
     steering,
     travel,
@@ -59,6 +60,7 @@ program.command("decide")(decisions.decide)
 program.command("resume")(decisions.resume)
 program.command("reset")(steering.reset)
 program.command("update")(steering.update)
+program.command("settle")(settling.settle)
 program.command("abandon")(decisions.abandon)
 program.command("nightly")(nights.nightly)
 program.command("nights")(nights.nights)

@@ -11,7 +11,8 @@ from refunds.models import State
 # What each state of a payment says against giving the refund up; one that is blocked is not made.
 _PAYMENT = {
     "intended": "its payment may have been sent; the sweep asks the gateway",
-    "unknown": "its payment may have been made; the sweep asks the gateway",
+    "unknown": "its payment may have been made; the sweep asks the gateway, or somebody says so "
+    "(`refunds settle`)",
     "pending": "its payment is pending at the gateway",
     "succeeded": "it is paid",
     "refused": "the gateway has refused it for good, so it ends FAILED when it is resumed",

@@ -23,6 +23,21 @@ _SQLITE_BUSY_MILLISECONDS = 30_000
 # in milliseconds: a killed holder's lock must not hold the others for ever.
 _POSTGRESQL_LOCK_MILLISECONDS = 30_000
 
+# How long PostgreSQL lets a transaction of ours stand still, in milliseconds: a host that is cut
+# off in the middle of one would hold its refund's row for the hours until the connection is given
+# up. Ours last milliseconds, and a lease is longer.
+_POSTGRESQL_IDLE_MILLISECONDS = 30_000
+
+# Within a minute a connection to a host that vanished is an error, not a wait of a quarter of an
+# hour; and a new one is refused in ten seconds. An address that says otherwise comes first.
+_POSTGRESQL_NETWORK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
 _PLAIN_JSON = (
     orjson.OPT_PASSTHROUGH_SUBCLASS
     | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -118,6 +133,7 @@ def _prepared(engine: sa.Engine) -> sa.Engine:
         sa.event.listen(engine, "connect", _sqlite_connect)
         sa.event.listen(engine, "begin", _sqlite_begin)
     else:
+        sa.event.listen(engine, "do_connect", _postgresql_network)
         sa.event.listen(engine, "connect", _postgresql_connect)
     return engine
 
@@ -142,7 +158,14 @@ def _sqlite_begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
 
+def _postgresql_network(_dialect: Any, _record: Any, _args: Any, given: dict[str, Any]) -> None:
+    for name, value in _POSTGRESQL_NETWORK.items():
+        given.setdefault(name, value)
+
+
 def _postgresql_connect(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = {_POSTGRESQL_LOCK_MILLISECONDS}")
+        idle = _POSTGRESQL_IDLE_MILLISECONDS
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {idle}")
     connection.commit()

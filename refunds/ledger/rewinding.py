@@ -19,7 +19,8 @@ from refunds.models import Decision, State
 # What each state of a payment says against going back behind it.
 _PAYMENT = {
     "intended": "its payment may have been sent under the key {key}; `refunds resume` asks first",
-    "unknown": "its payment may have been made; the sweep asks the gateway, then look again",
+    "unknown": "its payment may have been made; the sweep asks the gateway, or somebody says so "
+    "(`refunds settle`); then look again",
     "blocked": "the gateway will not pay before somebody helps; then `refunds resume` tries anew",
     "pending": "its payment is pending at the gateway; nothing may be paid beside it",
     "succeeded": "it is paid; paying again or deciding otherwise would contradict the gateway",

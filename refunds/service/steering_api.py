@@ -1,21 +1,23 @@
 """The door for programs that steer: see what a reset would do, do it, change, take home."""
 
+from http import HTTPStatus
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from refunds.api import AsyncRefunds
 from refunds.ledger.access.api_keys import ApiKey
 from refunds.scopes import Scope
 from refunds.service import who
-from refunds.service.problems import of_openapi
+from refunds.service.problems import Refused, of_openapi
 from refunds.service.strict import StrictRoute
-from refunds.values import Fact, Name, RefundId, Value
+from refunds.values import Fact, Line, Name, RefundId, Value
 from refunds.verify import bundles
 
 Reader = Annotated[ApiKey, Depends(who.machine(Scope.READ))]
 Steerer = Annotated[ApiKey, Depends(who.machine(Scope.STEER))]
+Decider = Annotated[ApiKey, Depends(who.machine(Scope.DECIDE))]
 
 router = APIRouter(
     prefix="/refunds",
@@ -115,6 +117,49 @@ async def update(refund_id: RefundId, body: Change, key: Steerer) -> Changed:
         refund_id, person=_name(key), **body.model_dump(exclude_none=True)
     )
     return Changed.model_validate(found)
+
+
+class Word(Value):
+    """What became of a payment, how that is known, and whether to do something about it.
+
+    `paid_as` is the reference under which it was paid; null where it was not.
+    """
+
+    paid_as: Line | None
+    reason: Fact
+    evidence: Fact
+    apply: bool = False
+
+
+class Settlement(BaseModel):
+    """What a word would do; with `kept` it is in the history, with `applied` it ended the payment.
+
+    It counts once as many people said the same as are `needed`.
+    """
+
+    refund_id: str
+    key: str
+    amount_minor: int
+    currency: str
+    is_paid: bool
+    reference: str
+    needed: int
+    said_by: list[str]
+    refusal: str | None
+    kept: bool
+    applied: bool
+
+
+@router.post("/{refund_id}/settlement")
+async def settle(refund_id: RefundId, body: Word, request: Request, key: Decider) -> Settlement:
+    """End a payment that stays unknown and that no books tell of, as the key's person."""
+    if key.person_id is None:
+        raise Refused(HTTPStatus.FORBIDDEN, "person-needed", "this key belongs to nobody")
+    said = body.model_dump()
+    found = await AsyncRefunds().settle(
+        refund_id, person=key.person_id, origin=who.origin(request), **said
+    )
+    return Settlement.model_validate(found)
 
 
 @router.get(

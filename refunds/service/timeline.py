@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form
@@ -16,7 +16,7 @@ from refunds import history_document, timeline
 from refunds.api import AsyncRefunds
 from refunds.errors import BadInput, Conflict
 from refunds.history_document import HistoryDocument
-from refunds.ledger import journal, requests
+from refunds.ledger import journal, requests, settling
 from refunds.models import State
 from refunds.replay import Performance, Stage, replay, reports
 from refunds.replay.player import Place
@@ -36,6 +36,16 @@ class Onward(BaseModel):
 
     reason: Sentence = ""
     to: Annotated[str, Field(max_length=64)] = ""
+    apply: bool = False
+
+
+class WordOfForm(BaseModel):
+    """What somebody says became of a payment."""
+
+    ending: Literal["paid", "not paid"]
+    reference: Annotated[str, Field(max_length=128)] = ""
+    reason: Sentence
+    evidence: Sentence
     apply: bool = False
 
 
@@ -108,12 +118,38 @@ async def reset(
     return await asyncio.to_thread(_page, refund_id, visitor, plan=plan, reason=given.reason)
 
 
+@router.post("/inbox/{refund_id}/settle")
+async def settle(
+    refund_id: RefundId, visitor: Steerer, given: Annotated[WordOfForm, Form()]
+) -> Response:
+    """Show what this person's word on a payment would do; once that was seen, do it."""
+    try:
+        async with AsyncRefunds() as refunds:
+            settlement = await refunds.settle(
+                refund_id,
+                paid_as=given.reference if given.ending == "paid" else None,
+                person=visitor.person_id,
+                reason=given.reason,
+                evidence=given.evidence,
+                origin=visitor.origin,
+                apply=given.apply,
+            )
+    except (BadInput, Conflict) as refusal:
+        return await asyncio.to_thread(_page, refund_id, visitor, refusal=refusal)
+    if settlement["kept"]:
+        return pages.see(f"/inbox/{quote(refund_id)}/timeline")
+    return await asyncio.to_thread(
+        _page, refund_id, visitor, settlement={**settlement, **given.model_dump()}
+    )
+
+
 def _page(
     refund_id: str,
     visitor: Visitor,
     *,
     refusal: Exception | None = None,
     plan: dict[str, Any] | None = None,
+    settlement: dict[str, Any] | None = None,
     reason: str = "",
 ) -> Response:
     ledger = books.ledger()
@@ -137,6 +173,8 @@ def _page(
         refusal=refusal,
         why_not=rights.why_not(visitor),
         plan=plan,
+        unsettled=row["state"] == State.NEEDS_ATTENTION and settling.unsettled(ledger, refund_id),
+        settlement=settlement,
         reason=reason,
     )
 

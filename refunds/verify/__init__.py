@@ -42,6 +42,8 @@ class Report:
             f"{self.counts['effects']} effects, {self.counts['charges']} charges, "
             f"{self.counts['gateway_refunds']} refunds at the gateway; paid {paid or 'nothing'}"
         )
+        if by_people := self.counts["settled_by_people"]:
+            seen += f", {by_people} of them by the word of people"
         if self.problems:
             return f"{len(self.problems)} problems in {seen}"
         return f"all is well: {seen}"
@@ -62,7 +64,7 @@ async def verify(progress: Callable[[str], None] = lambda _: None) -> Report:
         charge_id = (dossier.payment or {})["request"]["charge"]
         async for refund in _of_charge(charge_id):
             fresh.take(refund)
-        check.report.problems += disagreements(dossier, fresh.ours[dossier.refund_id])
+        check.report.problems += disagreements(dossier, fresh.of(dossier))
     return check.report
 
 
@@ -100,6 +102,8 @@ class _Check:
         self._counts: Counter[str] = Counter(refunds=0, events=0, effects=0)
         self._paid: Counter[str] = Counter()
         self._unknown = set(gateway.ours)
+        # Whose payment each reference is that people named.
+        self._named: dict[str, str] = {}
 
     def run(self) -> None:
         """Check every refund and every charge, as they were at one moment."""
@@ -126,15 +130,19 @@ class _Check:
             "charges": charge_count,
             "gateway_refunds": self._gateway.count,
             "paid_minor": dict(self._paid),
+            "settled_by_people": len(self._named),
         }
 
     def _take(self, dossier: Dossier) -> None:
         problems, payment = self.report.problems, dossier.payment
         problems += rules.broken(dossier)
+        found = self._gateway.of(dossier)
         if payment is not None and payment["updated_at"] >= self._started_at:
             self.late.append(dossier)
         else:
-            problems += disagreements(dossier, self._gateway.ours.get(dossier.refund_id, []))
+            problems += disagreements(dossier, found)
+        if dossier.settled is not None:
+            self._take_word(dossier.refund_id, dossier.settled["reference"])
         self._unknown.discard(dossier.refund_id)
         if dossier.row["outcome"] == Outcome.PAID:
             self._paid[dossier.row["currency"]] += dossier.row["amount_minor"]
@@ -143,3 +151,14 @@ class _Check:
         self._counts["effects"] += len(dossier.effects)
         if self._counts["refunds"] % _PROGRESS_COUNT == 0:
             self._progress(f"{self._counts['refunds']} refunds checked")
+
+    def _take_word(self, refund_id: str, reference: str) -> None:
+        if reference in self._gateway.failed:
+            self.report.problems.append(
+                f"{refund_id}: people named {reference} as its payment, which failed at the gateway"
+            )
+        other = self._named.setdefault(reference, refund_id)
+        if other != refund_id:
+            self.report.problems.append(
+                f"{refund_id}: people named {reference} as its payment, and as that of {other}"
+            )

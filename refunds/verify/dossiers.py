@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from refunds.errors import UnknownRefund
 from refunds.ledger import schema
 from refunds.ledger.effects import PAYMENT_STEP
+from refunds.ledger.settling import SETTLED
 
 # Refunds are read with all that belongs to them, this many at once: some megabytes.
 _REFUNDS_AT_ONCE = 200
@@ -42,6 +43,12 @@ class Dossier:
     def came_back(self) -> bool:
         """Whether the gateway took the payment back and the ledger knows it."""
         return any(event["event"] == "payment.came_back" for event in self.events)
+
+    @property
+    def settled(self) -> dict[str, Any] | None:
+        """By what word of people its payment was ended as paid, if it was."""
+        found = self.last(SETTLED)
+        return found if found.get("is_paid") else None
 
     def last(self, name: str, *, before: int | None = None) -> dict[str, Any]:
         """The data of the last event of that name (before a sequence number), or nothing."""

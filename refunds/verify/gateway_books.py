@@ -38,12 +38,14 @@ class GatewayBooks:
 
     ours: dict[str, list[Booked]] = field(default_factory=lambda: defaultdict(list))
     outside: dict[str, list[Booked]] = field(default_factory=lambda: defaultdict(list))
+    failed: set[str] = field(default_factory=set)
     count: int = 0
 
     def take(self, refund: GatewayRefund) -> None:
         """Take one refund as the gateway lists it."""
         self.count += 1
         if refund["status"] == "failed":
+            self.failed.add(refund["id"])
             return
         booked = Booked(
             refund["id"],
@@ -59,6 +61,22 @@ class GatewayBooks:
         for name in booked.charge_ids:
             self.outside[name].append(booked)
 
+    def of(self, dossier: Dossier) -> list[Booked]:
+        """What it has of a refund: under our reference, or as the word of people names it."""
+        if dossier.settled is not None:
+            self._claim(dossier.settled["reference"], dossier.refund_id)
+        return self.ours.get(dossier.refund_id, [])
+
+    def _claim(self, reference: str, refund_id: str) -> None:
+        """A refund that was made by hand turned out to be one of ours."""
+        found: Booked | None = None
+        for others in self.outside.values():
+            for booked in [each for each in others if each.reference == reference]:
+                others.remove(booked)
+                found = booked
+        if found is not None:
+            self.ours[refund_id].append(found)
+
 
 def disagreements(dossier: Dossier, found: list[Booked]) -> Iterator[str]:
     """The gateway has what the ledger paid, once, and nothing that it did not."""
@@ -69,7 +87,7 @@ def disagreements(dossier: Dossier, found: list[Booked]) -> Iterator[str]:
         yield f"{name}: the gateway paid it {len(found)} times: {shown}"
         return
     is_paid = state == "succeeded" and not dossier.came_back
-    if is_paid and not found:
+    if is_paid and not found and dossier.settled is None:
         yield f"{name}: the ledger has it paid, and the gateway has no such refund"
     if found and (state not in _PERHAPS_PAID or dossier.came_back):
         said = "never sent to be paid" if state is None else f"a payment that is {state}"

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from refunds.authority import folded
 from refunds.digests import digest
 from refunds.errors import HistoryBroken
 from refunds.ledger import history
 from refunds.ledger.effects import FINAL, PAYMENT_STEP, key_of
+from refunds.ledger.settling import SAID
 from refunds.models import Decision, Outcome, RefundRequest, State, Verdict
 from refunds.policy import binding_digest
 from refunds.verify.dossiers import Dossier
@@ -17,6 +19,7 @@ def broken(dossier: Dossier) -> Iterator[str]:
     yield from _against_history(dossier)
     yield from _effects(dossier)
     yield from _authority(dossier)
+    yield from _settled(dossier)
     yield from _reservation(dossier)
 
 
@@ -158,6 +161,23 @@ def _approved(dossier: Dossier, payment: dict[str, Any], round_number: int) -> I
         votes = [d for d in votes if d["verified"]]
     if len(votes) < asked.get("people_needed", found["people_needed"]):
         yield f"{name}: it was approved by {len(votes)} people, and needed more"
+
+
+def _settled(dossier: Dossier) -> Iterator[str]:
+    """A payment that people ended as paid ended as they said, and they were enough."""
+    settled, payment, name = dossier.settled, dossier.payment, dossier.refund_id
+    if settled is None:
+        return
+    said = {
+        folded(data["person"])
+        for data in (e["data"] for e in dossier.events if e["event"] == SAID)
+        if (data["is_paid"], data["reference"]) == (True, settled["reference"])
+    }
+    if len(said) < settled["needed"]:
+        yield f"{name}: {len(said)} people ended its payment, and {settled['needed']} had to"
+    reference = ((payment or {}).get("response") or {}).get("id")
+    if reference != settled["reference"]:
+        yield f"{name}: people named {settled['reference']}, and the ledger has {reference}"
 
 
 def _reservation(dossier: Dossier) -> Iterator[str]:

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from functools import partial
 
 from refunds.ledger import batches, effects
-from tests.chaos.chaos_boundaries import SLOW, TIMEOUT_AFTER, Boundary, Cell
+from tests.chaos.chaos_boundaries import (
+    DECLINE,
+    PENDING,
+    SLOW,
+    TIMEOUT_AFTER,
+    Boundary,
+    Cell,
+    settle,
+)
 from tests.chaos.chaos_holds import Holds
 from tests.chaos.chaos_stack import ChaosStack, until
 
@@ -63,6 +71,15 @@ BATCH_BOUNDARIES = (
     ),
     _of_a_batch(
         "after the answers, before the ledger has all", hold="record:issue_refund:succeeded"
+    ),
+    _of_a_batch(
+        "in the compensations",
+        hold="intend:cancel_return_label",
+        faults=(DECLINE,),
+        outcome="FAILED",
+    ),
+    _of_a_batch(
+        "in the webhooks", hold="record:issue_refund:succeeded", faults=(PENDING,), push=settle
     ),
     _of_a_batch("after the results, before the batch goes on", hold="advance:batch"),
     _of_a_batch(

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from refunds.ledger import batches, effects
@@ -24,6 +25,8 @@ NEEDS_A_PERSON = 200_000
 
 PAY = "POST /gateway/v1/refunds"
 SLOW = {"endpoint": PAY, "kind": "slow", "seconds": HELD_SECONDS}
+DECLINE = {"endpoint": PAY, "kind": "decline"}
+PENDING = {"endpoint": PAY, "kind": "pending"}
 TIMEOUT_AFTER = {"endpoint": PAY, "kind": "timeout_after", "seconds": HELD_SECONDS}
 
 
@@ -127,14 +130,16 @@ def _decide_and_die(stack: ChaosStack, cell: Cell) -> None:
         door.wait()
 
 
-def _settle(stack: ChaosStack, cell: Cell) -> None:
-    """The bank settles, and the gateway's webhook comes."""
-    until(lambda: stack.waits_for(cell.refund_id, "settlement"), "it waits for the bank")
-    effect = effects.read(stack.ledger, f"{cell.refund_id}:issue_refund")
-    assert effect is not None
-    assert effect.response is not None
-    body = {"refund": effect.response["id"], "status": "succeeded"}
-    stack.sandbox.put("/gateway/settle", json=body).raise_for_status()
+def settle(stack: ChaosStack, cell: Cell) -> None:
+    """The bank settles, and the gateway's webhooks come: the one that is held comes last."""
+    for refund_id in cell.refund_ids:
+        until(partial(stack.waits_for, refund_id, "settlement"), f"{refund_id} waits for the bank")
+    for refund_id in cell.refund_ids:
+        effect = effects.read(stack.ledger, f"{refund_id}:issue_refund")
+        assert effect is not None
+        assert effect.response is not None
+        body = {"refund": effect.response["id"], "status": "succeeded"}
+        stack.sandbox.put("/gateway/settle", json=body).raise_for_status()
 
 
 BOUNDARIES = (
@@ -156,14 +161,14 @@ BOUNDARIES = (
     Boundary(
         "in a compensation",
         hold="intend:cancel_return_label",
-        faults=({"endpoint": PAY, "kind": "decline"},),
+        faults=(DECLINE,),
         outcome="FAILED",
     ),
     Boundary(
         "in a webhook",
         hold="record:issue_refund:succeeded",
-        faults=({"endpoint": PAY, "kind": "pending"},),
-        push=_settle,
+        faults=(PENDING,),
+        push=settle,
     ),
     Boundary(
         "after a decision, before its wake-up",

@@ -45,6 +45,7 @@ def test_the_counts_are_one_json_object(paid: World) -> None:
         "charges": 2,
         "gateway_refunds": 2,
         "paid_minor": {"USD": 20_000},
+        "settled_by_people": 0,
     }
 
 

@@ -236,9 +236,33 @@ def test_one_that_dies_of_itself_now_and_then_is_not() -> None:
     assert {restarts.pause_seconds(1, now=90.0 * number) for number in range(9)} == {0.5}
 
 
-def test_one_that_somebody_kills_is_started_again_at_once_however_often() -> None:
+def test_one_that_somebody_kills_is_started_again_at_once() -> None:
     restarts = Restarts()
-    assert {restarts.pause_seconds(-9, now=float(number)) for number in range(9)} == {0.5}
+    assert {restarts.pause_seconds(-9, now=float(number)) for number in range(5)} == {0.5}
+    assert restarts.advice == ""
+
+
+def test_one_that_is_killed_again_and_again_is_started_ever_later_and_never_given_up() -> None:
+    restarts, now = Restarts(), 0.0
+    pauses = []
+    for _ in range(60):
+        pause = restarts.pause_seconds(-9, now)
+        assert pause is not None
+        pauses.append(pause)
+        # It lives for five seconds, in which it fills the memory.
+        now += pause + 5.0
+    assert pauses[:12] == [0.5, 0.5, 0.5, 0.5, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert set(pauses[12:]) == {30.0}
+    assert "killed 60 times in a row" in restarts.advice
+    assert "the next try is in 30 s" in restarts.advice
+
+
+def test_one_that_has_lived_for_a_while_is_started_again_at_once() -> None:
+    restarts = Restarts()
+    for number in range(9):
+        restarts.pause_seconds(-9, now=float(number))
+    assert restarts.pause_seconds(-9, now=100.0) == 0.5
+    assert restarts.advice == ""
 
 
 def test_a_batch_under_way_is_told_when_it_gets_on_and_only_then() -> None:

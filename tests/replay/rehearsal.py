@@ -179,8 +179,7 @@ class Rehearsal:
 
     def settle(self, request: RefundRequest, status: str) -> None:
         """The bank settles the payment, and the gateway is asked as the sweep does."""
-        effect = effects.read(self.ledger, f"{request.refund_id}:issue_refund")
-        assert effect is not None
+        effect = self.payment(request)
         assert effect.response is not None
         body = {"refund": effect.response["id"], "status": status}
         self.client.put("/gateway/settle", json=body).raise_for_status()
@@ -191,6 +190,12 @@ class Rehearsal:
     def document(self, request: RefundRequest) -> HistoryDocument:
         """The refund's history as it is taken home."""
         return history_document.of(self.ledger, request.refund_id)
+
+    def payment(self, request: RefundRequest) -> effects.Effect:
+        """The payment's effect as the ledger has it."""
+        effect = effects.read(self.ledger, f"{request.refund_id}:issue_refund")
+        assert effect is not None
+        return effect
 
     def row(self, request: RefundRequest) -> dict[str, Any]:
         return requests.read(self.ledger, request.refund_id)

@@ -1,5 +1,7 @@
 """Programs steer through the service: a reset, an update, a bundle to take home."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from refunds.ledger import approvals
+from refunds.ledger import Ledger, approvals
 from refunds.ledger.access import api_keys
 from refunds.scopes import Scope
 from refunds.service import limits
@@ -17,15 +19,20 @@ from refunds.settings import settings
 from refunds.verify import bundles
 from tests.replay import paths
 from tests.replay.rehearsal import Rehearsal
+from tests.replay.unknown_payments import unknown
 from tests.service.service_world import HERE
 
 
 class Program:
     """A program with a key that may look and steer."""
 
-    def __init__(self, client: TestClient, key: str) -> None:
-        self._client = client
+    def __init__(self, client: TestClient, ledger: Ledger, *scopes: Scope, **more: Any) -> None:
+        self._client, self._ledger = client, ledger
+        key = api_keys.create(ledger, "ops-bot", list(scopes), **more)
         self._headers = {"Authorization": f"Bearer {key}"}
+
+    def with_key(self, *scopes: Scope, **more: Any) -> Program:
+        return Program(self._client, self._ledger, *scopes, **more)
 
     def get(self, path: str) -> Response:
         return self._client.get(path, headers=self._headers)
@@ -38,9 +45,8 @@ class Program:
 def program(world: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
     for limit in limits.ALL:
         monkeypatch.setattr(limit, "spend", lambda _: None)
-    key = api_keys.create(world.ledger, "ops-bot", [Scope.READ, Scope.STEER])
     with TestClient(build(settings()), base_url=HERE) as client:
-        yield Program(client, key)
+        yield Program(client, world.ledger, Scope.READ, Scope.STEER)
 
 
 def test_a_program_sees_what_a_reset_would_do_and_then_does_it(
@@ -76,6 +82,26 @@ def test_a_reset_behind_a_payment_is_a_conflict(world: Rehearsal, program: Progr
     assert "it is paid" in program.get(f"{where}?to=load_order").json()["refusal"]
     answer = program.post(where, to="load_order", reason="typo")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:durable-refunds:cannot-reset")
+
+
+def test_a_program_settles_as_the_person_its_key_belongs_to(
+    world: Rehearsal, program: Program
+) -> None:
+    request = unknown(world)
+    where = f"/refunds/{request.refund_id}/settlement"
+    said: dict[str, Any] = {"paid_as": None, "reason": "asked them", "evidence": "their letter"}
+    assert program.post(where, **said).json()["type"] == "urn:durable-refunds:scope-needed"
+    annas = program.with_key(Scope.DECIDE, person_id="anna")
+    shown = annas.post(where, **said).json()
+    assert (shown["refusal"], shown["kept"], shown["said_by"]) == (None, False, ["anna"])
+    assert world.payment(request).state == "unknown"
+    assert annas.post(where, **said, apply=True).json()["applied"]
+    assert world.payment(request).state == "blocked"
+    again = annas.post(where, **said, apply=True)
+    assert (again.status_code, again.json()["type"]) == (
+        409,
+        "urn:durable-refunds:cannot-settle",
+    )
 
 
 def test_a_program_changes_an_open_question(world: Rehearsal, program: Program) -> None:

@@ -19,6 +19,7 @@ from refunds.service.app import build
 from refunds.settings import settings
 from tests.replay import paths
 from tests.replay.rehearsal import Rehearsal
+from tests.replay.unknown_payments import at_gateway, unknown
 from tests.service import chromium
 from tests.service.chromium import a_browser, a_page, nothing_serious, served, sign_in
 from tests.service.service_world import HERE, PASSWORD, Browser
@@ -142,6 +143,43 @@ def test_a_reset_is_shown_first_and_done_then(world: Rehearsal, browser: Browser
     browser.post(f"/inbox/{request.refund_id}/reset", to="load_order", reason="typo", apply="true")
     [told] = [e.data for e in world.document(request).events if e.event == "refund.reset"]
     assert (told["person"], told["reason"], told["to"]) == ("ops", "typo", "load_order")
+
+
+def test_what_became_of_a_payment_is_shown_first_and_kept_then(
+    world: Rehearsal, browser: Browser
+) -> None:
+    request = unknown(world)
+    # So long after, nobody is signed in any more.
+    assert browser.sign_in("ops").status_code == 303
+    where = f"/inbox/{request.refund_id}"
+    browser.get(f"{where}/timeline")
+    assert "What became of its payment" in browser.text
+    said = {"ending": "paid", "reference": "wire 12", "reason": "asked", "evidence": "statement 3"}
+    browser.post(f"{where}/settle", **said)
+    assert "paid as wire 12, says ops" in browser.text
+    assert world.payment(request).state == "unknown"
+    browser.post(f"{where}/settle", **said, apply="true")
+    assert world.payment(request).state == "succeeded"
+    browser.get(f"{where}/timeline")
+    assert "ops says it was paid as wire 12: asked (statement 3)" in browser.text
+    assert "What became of its payment" not in browser.text
+    assert world.run(request) == "PAID"
+
+
+def test_a_word_that_the_gateway_contradicts_is_refused_on_the_page(
+    world: Rehearsal, browser: Browser
+) -> None:
+    request = unknown(world)
+    # So long after, nobody is signed in any more.
+    assert browser.sign_in("ops").status_code == 303
+    reference = at_gateway(world, request, "by-hand")
+    browser.get(f"/inbox/{request.refund_id}/timeline")
+    said = {"ending": "not paid", "reason": "asked", "evidence": "statement 3"}
+    browser.post(f"/inbox/{request.refund_id}/settle", **said)
+    assert f"it is paid as {reference}" in browser.text
+    answer = browser.post(f"/inbox/{request.refund_id}/settle", **said, apply="true")
+    assert answer.status_code == 409
+    assert f"it is paid as {reference}" in browser.text
 
 
 def test_a_reset_behind_a_payment_is_refused_and_says_why(

@@ -35,6 +35,7 @@ _OPERATIONS = (
     ("POST", "/refunds/{refund_id}/resume"),
     ("GET", "/refunds/{refund_id}/reset"),
     ("POST", "/refunds/{refund_id}/reset"),
+    ("POST", "/refunds/{refund_id}/settlement"),
     ("POST", "/refunds/{refund_id}/updates"),
     ("GET", "/refunds/{refund_id}/export"),
 )
