@@ -6,7 +6,7 @@ from typing import Any
 
 from refunds import views
 from refunds.deciding import check_person
-from refunds.errors import BadInput, SystemUnavailable
+from refunds.errors import BadInput, Conflict, SystemUnavailable
 from refunds.ledger import abandonment, effects, leases, requests, waits
 from refunds.models import State
 from refunds.steering import chosen
@@ -39,22 +39,30 @@ class Recovering:
         needs: str = "",
         reason: str = "",
         apply: bool = False,
+        after: str = "",
+        limit: int | None = None,
     ) -> list[Status]:
         """Resume all that are not over, in a state, and whose need has the text `needs`.
 
-        Each is told with the need it has now; without `apply` that is all. What was resumed has
-        `applied` and `goes_on`. Raises BadInput.
+        In key order, at most `limit` of those after the id `after`. Each is told with the need it
+        has now; without `apply` that is all. What was resumed has `applied` and `goes_on`, what
+        was over by then a `refusal`. Raises BadInput.
         """
         check_person(person, reason)
         if apply and not reason.strip():
             raise BadInput("resuming many needs a reason; it is kept in each history")
         told = []
-        for row in await chosen(state, needs):
+        for row in await chosen(state, needs, after, limit):
             one = {name: row[name] for name in ("refund_id", "state", "attention")}
             done: Status = {}
+            refusal = None
             if apply:
-                done = await self.resume(row["refund_id"], person=person, reason=reason)
-            told.append({**one, "applied": apply, "goes_on": done.get("goes_on")})
+                try:
+                    done = await self.resume(row["refund_id"], person=person, reason=reason)
+                except (BadInput, Conflict) as error:
+                    refusal = str(error)
+            applied = {"applied": bool(done), "goes_on": done.get("goes_on")}
+            told.append({**one, **applied, "refusal": refusal})
         return told
 
     async def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:

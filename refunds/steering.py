@@ -63,10 +63,16 @@ class Steering:
         needs: str = "",
         reason: str = "",
         apply: bool = False,
+        after: str = "",
+        limit: int | None = None,
     ) -> list[Told]:
-        """The same for all that are not over, in a state, and whose need has the text `needs`."""
+        """The same for all that are not over, in a state, and whose need has the text `needs`.
+
+        In key order, at most `limit` of those after the id `after`.
+        """
         told = []
-        for refund_id in [row["refund_id"] for row in await chosen(state, needs)]:
+        for row in await chosen(state, needs, after, limit):
+            refund_id = row["refund_id"]
             try:
                 told.append(
                     await self.reset(refund_id, to, person=person, reason=reason, apply=apply)
@@ -123,15 +129,18 @@ def state_named(name: State | str) -> State:
         raise BadInput(f"{name!r} is not a state; the states are {', '.join(State)}") from error
 
 
-async def chosen(state: State | str | None, needs: str) -> list[dict[str, Any]]:
+async def chosen(
+    state: State | str | None, needs: str, after: str = "", limit: int | None = None
+) -> list[dict[str, Any]]:
     """Those that are not over, in a state, and whose need for a person has this text."""
     wanted = None if state is None else state_named(state)
-    rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted)
-    return [
+    rows = await asyncio.to_thread(requests.listed, books.ledger(), wanted, after)
+    meant = [
         row
         for row in rows
         if row["outcome"] is None and needs.casefold() in (row["attention"] or "").casefold()
     ]
+    return meant[:limit]
 
 
 async def _launched(refund_id: str) -> str | None:

@@ -42,10 +42,13 @@ class SyncSteering:
         needs: str = "",
         reason: str = "",
         apply: bool = False,
+        after: str = "",
+        limit: int | None = None,
     ) -> list[Told]:
         """As `AsyncRefunds.reset_all`."""
-        given: dict[str, Any] = {"person": person, "reason": reason, "apply": apply}
-        return asyncio.run(_Both().reset_all(to, state=state, needs=needs, **given))
+        given: dict[str, Any] = {"state": state, "needs": needs, "reason": reason, "apply": apply}
+        given |= {"after": after, "limit": limit}
+        return asyncio.run(_Both().reset_all(to, person=person, **given))
 
     def update(
         self,
@@ -76,10 +79,13 @@ class SyncSteering:
         needs: str = "",
         reason: str = "",
         apply: bool = False,
+        after: str = "",
+        limit: int | None = None,
     ) -> list[Status]:
         """As `AsyncRefunds.resume_all`."""
-        given: dict[str, Any] = {"person": person, "reason": reason, "apply": apply}
-        return asyncio.run(_Both().resume_all(state=state, needs=needs, **given))
+        given: dict[str, Any] = {"state": state, "needs": needs, "reason": reason, "apply": apply}
+        given |= {"after": after, "limit": limit}
+        return asyncio.run(_Both().resume_all(person=person, **given))
 
     def abandon(self, refund_id: str, *, person: str, reason: str) -> Status:
         """As `AsyncRefunds.abandon`."""

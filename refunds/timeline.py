@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from refunds import wording
+from refunds import money, wording
 from refunds.history_document import Event
 
 Lane = Literal["flow", "systems", "people"]
@@ -49,9 +49,11 @@ class Span:
 def entries(events: Sequence[Event]) -> list[Entry]:
     """Every event, oldest first."""
     pending, told = _Pending(), []
+    currency = _currency(events)
     for event in events:
         pending.take(event.event, event.data)
-        lane, tone, sentence = _SENTENCES.get(event.event, _other)(event.event, event.data)
+        data = event.data | ({"currency": currency} if event.event in _OF_MONEY else {})
+        lane, tone, sentence = _SENTENCES.get(event.event, _other)(event.event, data)
         told.append(
             Entry(
                 sequence=event.sequence,
@@ -77,6 +79,13 @@ def spans(events: Sequence[Event]) -> list[Span]:
             for name in _ended(data, [n for n, (_, until) in begun.items() if until is None]):
                 begun[name] = (begun[name][0], at)
     return [Span(name, since, until) for name, (since, until) in begun.items()]
+
+
+def _currency(events: Sequence[Event]) -> str:
+    for event in events:
+        if event.event == "refund.submitted":
+            return str(event.data["request"]["currency"])
+    return ""
 
 
 @dataclass
@@ -166,10 +175,35 @@ def _decision(event: str, data: dict[str, Any]) -> Told:
 
 
 def _by(event: str, data: dict[str, Any]) -> Told:
-    what = {"refund.resumed": "resumed", "refund.updated": "updated", "note.added": "noted"}
     who = data.get("person") or "somebody"
-    text = data.get("reason") or data.get("note") or ""
-    return "people", "plain", f"{who} {what.get(event, event)} it: {text}".rstrip(": ")
+    changed = ", ".join(f"{name} {value}" for name, value in data.get("changes", {}).items())
+    said = (changed, data.get("reason"), data.get("text"))
+    sentence = f"{who} {_DONE_BY[event]}: {'; '.join(text for text in said if text)}"
+    return "people", "plain", sentence.rstrip(": ")
+
+
+def _proposed(_event: str, data: dict[str, Any]) -> Told:
+    amount = money.show(data["amount_minor"], data["currency"])
+    sentence = f"{data['proposed_by']} proposed {amount} instead: {data['reason']}"
+    return "people", "wait", sentence.rstrip(": ")
+
+
+def _reserved(_event: str, data: dict[str, Any]) -> Told:
+    amount = money.show(data["amount_minor"], data["currency"])
+    return "systems", "plain", f"{amount} of {data['charge_id']} is reserved"
+
+
+# What one person did, by the event that tells it.
+_DONE_BY = {
+    "approval.seen": "looked at it",
+    "evidence.added": "added evidence",
+    "refund.given_up": "gave it up",
+    "refund.resumed": "resumed it",
+    "refund.updated": "updated it",
+}
+
+# Their amounts are in the refund's currency.
+_OF_MONEY = ("amount.proposed", "money.reserved")
 
 
 _SENTENCES: dict[str, Callable[[str, dict[str, Any]], Told]] = {
@@ -233,9 +267,14 @@ _SENTENCES: dict[str, Callable[[str, dict[str, Any]], Told]] = {
     ),
     "decision.recorded": _decision,
     "decision.refused": _decision,
-    "refund.resumed": _by,
-    "refund.updated": _by,
-    "note.added": _by,
+    "approval.escalated": lambda _, d: ("people", "wait", f"asked one level up: {d['level']}"),
+    "amount.proposed": _proposed,
+    "money.reserved": _reserved,
+    "money.refunded": lambda _, __: ("systems", "plain", "what was reserved is refunded"),
+    "money.released": lambda _, __: ("systems", "plain", "what was reserved is free again"),
+    "money.returned": lambda _, __: ("systems", "bad", "what was refunded is back on the charge"),
+    "wait.passed": lambda _, __: ("flow", "plain", "the flow went on after its wait"),
+    **dict.fromkeys(_DONE_BY, _by),
     "step.ended": _step,
     "step.failed": _step,
     "step.retried": _step,

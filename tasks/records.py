@@ -1,5 +1,6 @@
 """The ledger's own steps: who runs a refund, what the rules said, what was asked, how it ended."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -44,6 +45,9 @@ from tasks import books, disputes, orders, outages, rounds, steps
 
 # A refund whose facts change this often between looking and paying is a puzzle for a person.
 MOST_ROUNDS = 20
+
+# What Prefect does not take in an artifact's key.
+_NOT_IN_A_KEY = re.compile("[^a-z0-9]+")
 
 # Enough wrong requests in one message to see what is wrong with all of them.
 _NAMED = 20
@@ -131,12 +135,13 @@ async def record_assessment(case: Case, assessment: Assessment, risk: RiskFeatur
         steps.close(page, None)
     reasons = [reason.plain() for reason in assessment.reasons]
     facts = bound_facts(case, assessment.opinion, assessment.policy_version)
+    timeline = f"[Its timeline]({settings().service_url}/inbox/{refund_id}/timeline)"
     await acreate_markdown_artifact(
-        key="refund-facts",
+        # A key of its own: under one for all, Prefect's page would show everybody's newest facts.
+        key=f"refund-facts-{_NOT_IN_A_KEY.sub('-', refund_id.lower())}",
         markdown=f"# {assessment.verdict}: {wording.escaped(refund_id)}\n\n"
-        + wording.facts_markdown(facts, reasons, binding_digest(facts))
-        + f"\n\n[Its timeline]({settings().service_url}/inbox/{refund_id}/timeline)",
-        description=f"{refund_id}: {assessment.verdict}",
+        + wording.facts_markdown(facts, reasons, binding_digest(facts)),
+        description=f"{wording.escaped(refund_id)}: {assessment.verdict}. {timeline}",
     )
 
 

@@ -17,8 +17,8 @@ from tests.house import services
 _SESSION_HOME = tempfile.TemporaryDirectory(prefix="refunds-tests-", ignore_cleanup_errors=True)
 _OURS = (
     *("REFUNDS_REQUIRE_ALL", "REFUNDS_TEST_POSTGRESQL_URL", "REFUNDS_TEST_REDIS_URL"),
-    *("REFUNDS_TEST_LOCALSTRIPE", "REFUNDS_LONG", "REFUNDS_CHAOS_OUTAGE_SECONDS"),
-    *("REFUNDS_SIMULATION_STORIES", "REFUNDS_SIMULATION_SEED"),
+    *("REFUNDS_TEST_CANAILLE", "REFUNDS_TEST_LOCALSTRIPE", "REFUNDS_LONG"),
+    *("REFUNDS_SIMULATION_STORIES", "REFUNDS_SIMULATION_SEED", "REFUNDS_CHAOS_OUTAGE_SECONDS"),
 )
 for name in list(os.environ):
     foreign = name.startswith(("REFUNDS_", "PREFECT_", "OPENAI_")) and name not in _OURS

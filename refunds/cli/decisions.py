@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from refunds.cli import arguments, environment, looking, output
+from refunds.cli.failures import FAILED
 from refunds.errors import BadInput
 
 
@@ -114,15 +115,17 @@ def _resume_many(
     found = asyncio.run(run())
     if as_json:
         output.write_json(found)
-        return
-    columns = ("refund_id", "state", "attention", "goes_on")
-    output.write_table(
-        ("refund", "state", "needed", "goes on"),
-        ([row[name] for name in columns] for row in found),
-        "no refund is meant",
-    )
-    if found and not apply:
-        print("Nothing was done; --apply does it.")
+    else:
+        columns = ("refund_id", "state", "attention", "goes_on", "refusal")
+        output.write_table(
+            ("refund", "state", "needed", "goes on", "refused because"),
+            ([row[name] for name in columns] for row in found),
+            "no refund is meant",
+        )
+        if found and not apply:
+            print("Nothing was done; --apply does it.")
+    if any(row["refusal"] for row in found):
+        raise typer.Exit(FAILED)
 
 
 def abandon(

@@ -21,6 +21,8 @@ from refunds.service import (
     refund_page,
     sign_in,
     steering_api,
+    steering_many,
+    stuck,
     timeline,
     webhooks,
 )
@@ -42,9 +44,9 @@ def build(current: Settings) -> FastAPI:
         redoc_url=None,
         summary="Refunds that are never lost and never paid twice.",
     )
-    for module in (api, steering_api, health, metrics, webhooks):
+    for module in (api, steering_api, steering_many, health, metrics, webhooks):
         app.include_router(module.router)
-    for page in (sign_in, inbox, refund_page, timeline, nights):
+    for page in (sign_in, inbox, refund_page, timeline, stuck, nights):
         app.include_router(page.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     problems.install(app)

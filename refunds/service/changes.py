@@ -19,18 +19,23 @@ _LONGEST_SECONDS = 300.0
 
 
 def mark(ledger: Ledger) -> str:
-    """A text that differs whenever a question was asked, answered or closed."""
+    """A text that differs whenever a question was asked, answered or closed, or goes to others."""
     asked, given = schema.approvals.c, schema.decisions.c
     still_open = asked.status == OPEN
-    questions = sa.select(sa.func.count(), sa.func.max(asked.opened_at)).where(still_open)
+    questions = sa.select(
+        *(sa.func.count(), sa.func.max(asked.opened_at)),
+        # An escalation and an update change who is asked, in what order and until when.
+        *(sa.func.sum(asked.priority), sa.func.sum(sa.func.length(asked.audiences))),
+        *(sa.func.min(asked.deadline), sa.func.max(asked.deadline)),
+    ).where(still_open)
     answers = (
         sa.select(sa.func.count())
         .join_from(schema.decisions, schema.approvals, given.approval_id == asked.approval_id)
         .where(still_open)
     )
     with ledger.reading() as connection:
-        count, newest = connection.execute(questions).one()
-        return f"{count}/{newest}/{connection.execute(answers).scalar_one()}"
+        parts = (*connection.execute(questions).one(), connection.execute(answers).scalar_one())
+        return "/".join(map(str, parts))
 
 
 class _Look:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query
@@ -16,6 +15,7 @@ from refunds.errors import BadInput, RefundError
 from refunds.ledger import approvals
 from refunds.ledger.approvals import Filters, Waiting
 from refunds.service import amounts, changes, cursors, deciding, limits, pages
+from refunds.service.pages import Result
 from refunds.service.who import Person, Visitor, Writer
 from refunds.values import Sentence
 from tasks import books
@@ -105,15 +105,6 @@ async def what_changed(_: Person) -> AsyncIterator[ServerSentEvent]:
         yield ServerSentEvent(event="changed", data=mark)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What became of one of several decisions."""
-
-    refund_id: str
-    is_taken: bool
-    said: str
-
-
 @router.post("/rejections")
 async def reject_several(
     visitor: Writer,
@@ -127,8 +118,7 @@ async def reject_several(
             f"tick one to {_MOST_AT_ONCE} refunds and say why; nothing was rejected, go back"
         )
     results = [await _rejected(visitor, each, reason) for each in wanted]
-    values: dict[str, Any] = {"results": results}
-    return await asyncio.to_thread(pages.show, "results.html", visitor, **values)
+    return await asyncio.to_thread(pages.results, visitor, "rejected", results)
 
 
 async def _rejected(visitor: Visitor, chosen: str, reason: str) -> Result:
@@ -144,4 +134,4 @@ async def _rejected(visitor: Visitor, chosen: str, reason: str) -> Result:
         )
     except RefundError as refusal:
         return Result(refund_id[:64], is_taken=False, said=str(refusal))
-    return Result(refund_id, is_taken=True, said="rejected")
+    return Result(refund_id, is_taken=True, said="")

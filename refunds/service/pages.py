@@ -1,6 +1,7 @@
 """How pages are made: templates that escape everything, amounts and times as people read them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -28,6 +29,15 @@ _environment = Environment(
 )
 
 
+@dataclass(frozen=True)
+class Result:
+    """What became of one of several that were ticked."""
+
+    refund_id: str
+    is_taken: bool
+    said: str
+
+
 def show(
     name: str,
     visitor: Visitor | None = None,
@@ -44,6 +54,11 @@ def show(
         **values,
     )
     return HTMLResponse(html, status_code=status, headers=dict(headers or {}))
+
+
+def results(visitor: Visitor, done: str, found: Sequence[Result]) -> HTMLResponse:
+    """What became of each of several; `done` says in a word what was asked for."""
+    return show("results.html", visitor, done=done, results=found)
 
 
 def name_of(person_id: str) -> str:

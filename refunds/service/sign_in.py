@@ -14,7 +14,7 @@ from refunds.ledger.access import accounts, sessions
 from refunds.ledger.access.sessions import How
 from refunds.service import limits, metrics, oidc, pages, who
 from refunds.service.problems import Refused
-from refunds.service.who import Writer
+from refunds.service.who import Sender
 from refunds.settings import settings
 from tasks import books
 
@@ -109,7 +109,7 @@ async def company_back(request: Request) -> Response:
 
 
 @router.post("/sign-out")
-def sign_out(visitor: Writer) -> Response:
+def sign_out(visitor: Sender) -> Response:
     """End the session here and everywhere."""
     sessions.close(books.ledger(), visitor.session)
     answer = pages.see("/sign-in")

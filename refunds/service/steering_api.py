@@ -11,12 +11,12 @@ from refunds.ledger.access.api_keys import ApiKey
 from refunds.scopes import Scope
 from refunds.service import who
 from refunds.service.problems import Refused, of_openapi
+from refunds.service.rights import SteeringKey
 from refunds.service.strict import StrictRoute
 from refunds.values import Fact, Line, Name, RefundId, Value
 from refunds.verify import bundles
 
 Reader = Annotated[ApiKey, Depends(who.machine(Scope.READ))]
-Steerer = Annotated[ApiKey, Depends(who.machine(Scope.STEER))]
 Decider = Annotated[ApiKey, Depends(who.machine(Scope.DECIDE))]
 
 router = APIRouter(
@@ -39,13 +39,13 @@ class Plan(BaseModel):
 
     refund_id: str
     to: str
-    done_over: list[str]
-    kept: list[str]
-    asks_again: bool
-    frees_money: bool
+    done_over: list[str] = []
+    kept: list[str] = []
+    asks_again: bool = False
+    frees_money: bool = False
     refusal: str | None
     applied: bool
-    run_id: str | None
+    run_id: str | None = None
 
 
 class Reset(Value):
@@ -94,27 +94,32 @@ class Changed(BaseModel):
     card_sent: bool
 
 
+def name_of(key: ApiKey) -> str:
+    """Who steers: the person a key belongs to, or the key."""
+    return key.person_id or f"key {key.name}"
+
+
 @router.get("/{refund_id}/reset")
 async def plan(refund_id: RefundId, to: Annotated[Step, Query()], key: Reader) -> Plan:
     """What a reset to before a step would do; nothing is changed."""
-    found = await AsyncRefunds().reset(refund_id, to, person=_name(key))
+    found = await AsyncRefunds().reset(refund_id, to, person=name_of(key))
     return Plan.model_validate(found)
 
 
 @router.post("/{refund_id}/reset")
-async def reset(refund_id: RefundId, body: Reset, key: Steerer) -> Plan:
+async def reset(refund_id: RefundId, body: Reset, key: SteeringKey) -> Plan:
     """Put a refund back to before a step. Nothing that was sent is sent again."""
     found = await AsyncRefunds().reset(
-        refund_id, body.to, person=_name(key), reason=body.reason, apply=True
+        refund_id, body.to, person=name_of(key), reason=body.reason, apply=True
     )
     return Plan.model_validate(found)
 
 
 @router.post("/{refund_id}/updates")
-async def update(refund_id: RefundId, body: Change, key: Steerer) -> Changed:
+async def update(refund_id: RefundId, body: Change, key: SteeringKey) -> Changed:
     """Change what a waiting refund's question says, or add to the refund."""
     found = await AsyncRefunds().update(
-        refund_id, person=_name(key), **body.model_dump(exclude_none=True)
+        refund_id, person=name_of(key), **body.model_dump(exclude_none=True)
     )
     return Changed.model_validate(found)
 
@@ -181,7 +186,3 @@ async def export(refund_id: RefundId, _: Reader) -> Response:
         "Refunds-Seal": bundles.seal_of(content),
     }
     return Response(content, media_type="application/json", headers=headers)
-
-
-def _name(key: ApiKey) -> str:
-    return key.person_id or f"key {key.name}"

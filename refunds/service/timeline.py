@@ -22,7 +22,7 @@ from refunds.replay import Performance, Stage, replay, reports
 from refunds.replay.player import Place
 from refunds.service import limits, pages, rights
 from refunds.service.picture import drawn
-from refunds.service.rights import Looker, Steerer
+from refunds.service.rights import Steerer
 from refunds.service.who import Person, Visitor
 from refunds.settings import settings
 from refunds.values import RefundId, Sentence
@@ -58,14 +58,6 @@ class Shown:
     output: str
     data: str
     places: tuple[Place, ...]
-
-
-@router.get("/stuck")
-def stuck(visitor: Looker) -> Response:
-    """Refunds that need somebody to put them back on their feet."""
-    limits.people.spend(visitor.person_id)
-    rows = requests.listed(books.ledger(), State.NEEDS_ATTENTION)
-    return pages.show("stuck.html", visitor, rows=rows)
 
 
 @router.get("/inbox/{refund_id}/timeline")
@@ -171,7 +163,7 @@ def _page(
         runs=[(run_id, _run_page(run_id)) for run_id in requests.run_ids(ledger, refund_id)],
         steps=[step for step in dict.fromkeys(steps) if step != "open_refund"],
         refusal=refusal,
-        why_not=rights.why_not(visitor),
+        why_not=rights.why_not(visitor.person_id),
         plan=plan,
         unsettled=row["state"] == State.NEEDS_ATTENTION and settling.unsettled(ledger, refund_id),
         settlement=settlement,

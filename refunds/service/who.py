@@ -118,7 +118,7 @@ def person(request: Request) -> Visitor:
     return Visitor(found, origin(request))
 
 
-async def writer(request: Request, visitor: Annotated[Visitor, Depends(person)]) -> Visitor:
+async def sender(request: Request, visitor: Annotated[Visitor, Depends(person)]) -> Visitor:
     """A dependency of every form: the person, on a page that was ours."""
     given = str((await request.form()).get("form_token", "")).encode()
     is_ours = hmac.compare_digest(given, visitor.session.form_token.encode())
@@ -132,10 +132,17 @@ async def writer(request: Request, visitor: Annotated[Visitor, Depends(person)])
     return visitor
 
 
+def writer(visitor: Annotated[Visitor, Depends(sender)]) -> Visitor:
+    """A dependency of forms that do something: whoever sends them, within their rate."""
+    limits.people.spend(visitor.person_id)
+    return visitor
+
+
 def comes_from_here(request: Request) -> bool:
     """Whether the browser says that its page was ours; one that says nothing is asked nothing."""
     return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 
 Person = Annotated[Visitor, Depends(person)]
+Sender = Annotated[Visitor, Depends(sender)]
 Writer = Annotated[Visitor, Depends(writer)]

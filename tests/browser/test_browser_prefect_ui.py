@@ -8,6 +8,7 @@ from playwright.sync_api import Locator, Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.browser.stack import Stack, paid, reviews
+from tests.service.chromium import give_name_and_password
 
 # A person gives up after a few tries; Prefect's own patience with its database is a minute.
 _PRESSES = 4
@@ -131,3 +132,32 @@ def test_two_doors_at_once_pay_once(stack: Stack) -> None:
     assert [door.wait(timeout=120) for door in doors] == [0, 0]
     stack.until(request["refund_id"], outcome="PAID")
     assert len(paid(stack, request["refund_id"])) == 1
+
+
+def test_a_link_in_the_prefect_ui_leads_to_the_timeline_and_another_one_back(
+    stack: Stack, page: Page
+) -> None:
+    (request,) = reviews(1, skip=14)
+    refund_id = request["refund_id"]
+    stack.submit([request])
+    run_id = stack.until(refund_id, state="awaiting_approval")["run_id"]
+    sign_in_to_prefect(page, stack)
+    run_page = f"{stack.prefect_url}/v2/runs/flow-run/{run_id}"
+
+    page.goto(run_page)
+    open_form(page).get_by_role("link", name="Its timeline").click()
+    give_name_and_password(page, "ben", stack.password_of("ben"))
+    page.get_by_role("heading", name=f"Timeline of {refund_id}").wait_for()
+    page.get_by_role("link", name="run 1 in Prefect").click()
+    page.wait_for_url(f"{run_page}**")
+    page.get_by_text("approve?").first.wait_for()
+
+    stack.refunds("decide", refund_id, "approve", "--as", "ben")
+    stack.until(refund_id, outcome="PAID")
+    page.goto(run_page)
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_role("link", name="refund-facts-").click()
+    page.get_by_role("link", name="Documentation").wait_for()
+    page.get_by_role("link", name="Its timeline", exact=True).click()
+    page.get_by_role("heading", name=f"Timeline of {refund_id}").wait_for()
+    page.get_by_text("PAID").first.wait_for()

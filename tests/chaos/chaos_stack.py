@@ -53,6 +53,8 @@ class ChaosStack(Stack):
         super().__init__(home, port)
         self.ledger_url = ledger_url
         self.environment["REFUNDS_LEDGER_URL"] = ledger_url
+        # A wave decides many at once, and each cell is about its refund's own run.
+        self.environment["REFUNDS_BURST_FROM"] = "1000"
         self.sandbox = httpx.Client(base_url=self.sandbox_url, timeout=20)
 
     @contextlib.contextmanager

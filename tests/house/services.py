@@ -117,6 +117,17 @@ def localstripe() -> str:
     return found
 
 
+def canaille() -> str:
+    """The program of Canaille, somebody else's identity provider."""
+    found = os.environ.get("REFUNDS_TEST_CANAILLE") or shutil.which("canaille")
+    if found is None:
+        pytest.skip(
+            "no Canaille: install `canaille[front,oidc,server,sqlite]` from PyPI into an "
+            "environment of its own and name its program in REFUNDS_TEST_CANAILLE"
+        )
+    return found
+
+
 def stripe_library() -> Path:
     """A Python that has Stripe's own library: the one that localstripe was installed with."""
     python = Path(localstripe()).with_name("python")

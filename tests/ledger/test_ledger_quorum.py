@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -51,15 +51,19 @@ FOLLOWS = st.integers(0, 4).flatmap(lambda number: VOTES if number else CHANGES)
 
 
 def _stood_in_for(away: str, delegate: str) -> st.SearchStrategy[tuple[Any, ...]]:
-    """A question that a delegate answers for somebody, and then either of them or a third."""
+    """A question that a delegate answers for somebody, and then either of them or a third.
+
+    An absence of five hours may be over by then.
+    """
     change = ("absence", away, delegate)
+    hours = st.sampled_from([("hours", 1), ("hours", 1), ("hours", 6)])
     voters = st.sampled_from([away, delegate, *TEAM])
     said = st.tuples(
         *(st.just("vote"), voters, st.sampled_from([None, None, away])),
         *(st.just(True), st.just("approve")),
     )
     for_them = st.just(("vote", delegate, away, True, "approve"))
-    return st.tuples(ASKS, st.just(change), *[for_them | said] * 4)
+    return st.tuples(ASKS, st.just(change), hours, *[for_them | said] * 4)
 
 
 PAIRS = st.permutations(TEAM).map(lambda team: team[:2])
@@ -150,6 +154,8 @@ class Office:
             is_able = bool(held) and "approver" in held[-1].roles
             for person in held:
                 is_able &= person.is_active and person.limits["USD"] >= AMOUNT_MINOR
+            if of is not None:
+                is_able &= stands_in(who, known[of], decision["decided_at"])
             if who == "stranger":
                 is_able = (standing.people_needed, standing.verified_needed) == (1, False)
             if is_able and (decision["verified"] or not standing.verified_needed):
@@ -158,6 +164,13 @@ class Office:
         assert len(set(rights)) == len(rights)
         principals = sum(decision["for_person"] in rights for decision in standing.decisions)
         assert len(rights) - principals >= standing.people_needed
+
+
+def stands_in(who: str, of: Person, at: datetime) -> bool:
+    """Whether somebody was named by a person who was away then."""
+    if of.away_from is None or of.away_until is None:
+        return False
+    return of.delegate_to == who and of.away_from <= at < of.away_until
 
 
 @STORIES

@@ -137,6 +137,14 @@ def asked(world: Rehearsal) -> RefundRequest:
     return request
 
 
+def stuck(world: Rehearsal) -> RefundRequest:
+    """A refund whose coupon was refused, so that a person is needed."""
+    request = world.request(goodwill_minor=500)
+    world.faults(_only(request, "POST /coupons/v1/coupons", "error_before", status=422))
+    assert world.run(request) == "suspended"
+    return request
+
+
 def _order(world: Rehearsal, request: RefundRequest, **changes: Any) -> None:
     number = int(request.order_id.removeprefix("#W"))
     world.shop_has(number, request.amount_minor, **changes)

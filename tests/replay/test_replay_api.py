@@ -1,52 +1,15 @@
 """Programs steer through the service: a reset, an update, a bundle to take home."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from httpx2 import Response
-from starlette.testclient import TestClient
-
-from refunds.ledger import Ledger, approvals
-from refunds.ledger.access import api_keys
+from refunds.ledger import approvals
 from refunds.scopes import Scope
-from refunds.service import limits
-from refunds.service.app import build
-from refunds.settings import settings
 from refunds.verify import bundles
 from tests.replay import paths
+from tests.replay.program import Program
 from tests.replay.rehearsal import Rehearsal
 from tests.replay.unknown_payments import unknown
-from tests.service.service_world import HERE
-
-
-class Program:
-    """A program with a key that may look and steer."""
-
-    def __init__(self, client: TestClient, ledger: Ledger, *scopes: Scope, **more: Any) -> None:
-        self._client, self._ledger = client, ledger
-        key = api_keys.create(ledger, "ops-bot", list(scopes), **more)
-        self._headers = {"Authorization": f"Bearer {key}"}
-
-    def with_key(self, *scopes: Scope, **more: Any) -> Program:
-        return Program(self._client, self._ledger, *scopes, **more)
-
-    def get(self, path: str) -> Response:
-        return self._client.get(path, headers=self._headers)
-
-    def post(self, path: str, **body: Any) -> Response:
-        return self._client.post(path, json=body, headers=self._headers)
-
-
-@pytest.fixture
-def program(world: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    for limit in limits.ALL:
-        monkeypatch.setattr(limit, "spend", lambda _: None)
-    with TestClient(build(settings()), base_url=HERE) as client:
-        yield Program(client, world.ledger, Scope.READ, Scope.STEER)
 
 
 def test_a_program_sees_what_a_reset_would_do_and_then_does_it(

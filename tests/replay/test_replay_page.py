@@ -1,82 +1,35 @@
 """The timeline's page: every event in its lane, where the code stood, and the way on."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
 from refunds import timeline
 from refunds.authority import Person
-from refunds.ledger import history, people, schema
-from refunds.ledger.access import accounts
-from refunds.models import RefundRequest
-from refunds.service import limits, picture
+from refunds.ledger import approvals, audit, history, updates
+from refunds.ledger.approvals import Vote
+from refunds.ledger.updates import Update
+from refunds.origin import Origin
+from refunds.service import picture
 from refunds.service.app import build
 from refunds.settings import settings
 from tests.replay import paths
 from tests.replay.rehearsal import Rehearsal
 from tests.replay.unknown_payments import at_gateway, unknown
 from tests.service import chromium
-from tests.service.chromium import a_browser, a_page, nothing_serious, served, sign_in
-from tests.service.service_world import HERE, PASSWORD, Browser
-
-
-@pytest.fixture
-def service(world: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=1, memory_cost=64))
-    accounts.set_password(world.ledger, "ops", PASSWORD)
-    for limit in limits.ALL:
-        monkeypatch.setattr(limit, "spend", lambda _: None)
-
-
-@pytest.fixture
-def browser(service: None) -> Iterator[Browser]:
-    with TestClient(build(settings()), base_url=HERE) as client:
-        found = Browser(client)
-        assert found.sign_in("ops").status_code == 303
-        yield found
-
-
-@pytest.fixture
-def address(service: None) -> Iterator[str]:
-    """The service at an address of its own."""
-    with served(build(settings())) as where:
-        yield where
-
-
-@pytest.fixture
-def registered(world: Rehearsal) -> Iterator[Callable[[str, tuple[str, ...]], Person]]:
-    """Registers people, of whom none is left afterwards."""
-
-    def add(person_id: str, roles: tuple[str, ...]) -> Person:
-        person = Person(person_id=person_id, name=person_id, roles=roles)
-        return people.add(world.ledger, person, by="test")
-
-    yield add
-    with world.ledger.writing() as connection:
-        connection.execute(schema.people.delete())
-
-
-def stuck(world: Rehearsal) -> RefundRequest:
-    """A refund whose coupon was refused, so that a person is needed."""
-    request = world.request(goodwill_minor=500)
-    endpoint = "POST /coupons/v1/coupons"
-    match = {"refund_id": request.refund_id}
-    refuse = {"endpoint": endpoint, "kind": "error_before", "status": 422, "times": 1}
-    world.faults({**refuse, "match": match})
-    assert world.run(request) == "suspended"
-    return request
+from tests.service.chromium import a_browser, a_page, nothing_serious, sign_in
+from tests.service.service_world import HERE, Browser
 
 
 @pytest.mark.chromium
 def test_a_person_follows_a_failure_from_the_inbox_to_the_event_to_the_resume_button(
     world: Rehearsal, address: str, chromium_path: Path
 ) -> None:
-    request = stuck(world)
+    request = paths.stuck(world)
     with a_browser(chromium_path) as browser:
         page = a_page(browser)
         sign_in(page, address, "ops")
@@ -200,7 +153,7 @@ def test_a_reset_behind_a_payment_is_refused_and_says_why(
 def test_a_form_that_is_not_ours_does_nothing(
     world: Rehearsal, browser: Browser, form: str
 ) -> None:
-    request = stuck(world)
+    request = paths.stuck(world)
     before = history.read(world.ledger, request.refund_id)
     answer = browser.post(
         f"/inbox/{request.refund_id}/{form}", token="forged", to="load_order", apply="true"
@@ -226,7 +179,7 @@ def test_refunds_are_resumed_and_reset_by_those_who_have_a_role_that_decides(
     roles: tuple[str, ...],
     may: bool,
 ) -> None:
-    request = stuck(world)
+    request = paths.stuck(world)
     before = history.read(world.ledger, request.refund_id)
     registered(person, roles)
     where = f"/inbox/{request.refund_id}"
@@ -247,6 +200,32 @@ def test_whoever_is_not_signed_in_sees_no_timeline(world: Rehearsal, service: No
             answer = client.get(path, follow_redirects=False)
             assert answer.status_code == 303
             assert answer.headers["location"].startswith("/sign-in")
+
+
+def test_what_people_did_is_told_in_their_lane_with_amounts_as_people_write_them(
+    world: Rehearsal,
+) -> None:
+    request = paths.asked(world)
+    audit.saw(world.ledger, request.refund_id, "lea", Origin.of("service"), None)
+    change = Update(None, 1, None, "", "the parcel is back")
+    updates.update(world.ledger, request.refund_id, change, person="sue", reason="")
+    assert world.run(request) == "suspended"
+    half = Vote("approve", "lea", "cli", verified=True, reason="worn", amount_minor=100_000)
+    approvals.decide(world.ledger, request.refund_id, half)
+    assert world.run(request) == "suspended"
+    world.decide(request, "approve", "mia")
+    assert world.run(request) == "PAID"
+    entries = timeline.entries(world.document(request).events)
+    people = [entry.title for entry in entries if entry.lane == "people"]
+    assert "lea looked at it" in people
+    assert "sue added evidence: the parcel is back" in people
+    assert "sue updated it: priority 1, evidence the parcel is back" in people
+    assert "lea proposed $1,000.00 instead: worn" in people
+    systems = [entry.title for entry in entries if entry.lane == "systems"]
+    assert f"$1,000.00 of ch_{request.order_id[1:]} is reserved" in systems
+    given_up = timeline.entries(world.document(paths.given_up(world)).events)
+    [told] = [entry for entry in given_up if entry.event == "refund.given_up"]
+    assert (told.lane, told.title) == ("people", "lea gave it up: the coupon is not worth it")
 
 
 def test_waits_are_drawn_to_scale(world: Rehearsal) -> None:

@@ -29,9 +29,9 @@ _SERIOUS = ("serious", "critical")
 
 
 @contextlib.contextmanager
-def served(app: FastAPI) -> Iterator[str]:
+def served(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The service in a thread; its address."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -60,10 +60,15 @@ def a_page(browser: Browser) -> Page:
 def sign_in(page: Page, address: str, person: str, password: str = PASSWORD) -> None:
     """Sign in as a person does."""
     page.goto(f"{address}/inbox")
+    give_name_and_password(page, person, password)
+    page.get_by_role("heading", name="Inbox").wait_for()
+
+
+def give_name_and_password(page: Page, person: str, password: str) -> None:
+    """Fill in the sign-in to which somebody was led."""
     page.get_by_label("Name").fill(person)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in", exact=True).click()
-    page.get_by_role("heading", name="Inbox").wait_for()
 
 
 def nothing_serious(page: Page) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import itertools
+import json
 import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -25,8 +26,9 @@ class Company:
     changes: dict[str, Any] = field(default_factory=dict)
     is_away: bool = False
     key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "k1"}))
-    # Another key than the published one, in a liar's hand.
+    # Another key than the published one, in a liar's hand; or no signature at all.
     signs_with: ECKey | None = None
+    signs: bool = True
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     _numbers: Any = field(default_factory=itertools.count)
 
@@ -53,7 +55,7 @@ class Company:
                 "authorization_endpoint": f"{ISSUER}/authorize",
                 "token_endpoint": f"{ISSUER}/token",
                 "jwks_uri": f"{ISSUER}/keys",
-                "id_token_signing_alg_values_supported": ["ES256"],
+                "id_token_signing_alg_values_supported": ["none", "ES256"],
             }
 
         @app.get("/keys")
@@ -82,6 +84,9 @@ class Company:
             "exp": now + 300,
             **self.changes,
         }
+        if not self.signs:
+            parts = ({"alg": "none"}, claims)
+            return ".".join(_base64(json.dumps(part).encode()) for part in parts) + "."
         return jwt.encode({"alg": "ES256", "kid": "k1"}, claims, self.signs_with or self.key)
 
 
@@ -97,5 +102,8 @@ class _Line(httpx2.AsyncBaseTransport):
 
 
 def _challenge(verifier: str) -> str:
-    digest = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return _base64(hashlib.sha256(verifier.encode()).digest())
+
+
+def _base64(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")

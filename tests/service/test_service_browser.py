@@ -14,7 +14,15 @@ from refunds.ledger.access import accounts
 from refunds.ledger.approvals import Vote
 from refunds.service.app import build
 from refunds.settings import settings
-from tests.service.chromium import a_browser, a_page, nothing_serious, picture, served, sign_in
+from tests.service.chromium import (
+    a_browser,
+    a_page,
+    give_name_and_password,
+    nothing_serious,
+    picture,
+    served,
+    sign_in,
+)
 from tests.service.service_world import PASSWORD, World, review
 
 pytestmark = pytest.mark.chromium
@@ -178,9 +186,7 @@ def test_a_session_that_was_planted_in_a_browser_ends_when_its_person_signs_in(
         [{"name": c["name"], "value": c["value"], "url": address} for c in planted]
     )
     victim.goto(f"{address}/sign-in")
-    victim.get_by_label("Name").fill("ann")
-    victim.get_by_label("Password").fill(PASSWORD)
-    victim.get_by_role("button", name="Sign in", exact=True).click()
+    give_name_and_password(victim, "ann", PASSWORD)
     victim.get_by_text("ann", exact=True).wait_for()
     kept = [c["value"] for c in victim.context.cookies() if c["name"] == "refunds"]
     assert kept != [c["value"] for c in planted]

@@ -78,13 +78,20 @@ def test_a_token_that_is_not_for_this_question_signs_nobody_in(
     assert "Sign out" not in browser.text
 
 
-def test_a_token_signed_by_somebody_else_signs_nobody_in(desk: World, company: Company) -> None:
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("signs_with", ECKey.generate_key("P-256", {"kid": "k1"})), ("signs", False)],
+    ids=["by somebody else", "by nobody, which the provider says it may do"],
+)
+def test_a_token_that_the_provider_did_not_sign_signs_nobody_in(
+    desk: World, company: Company, what: str, value: Any
+) -> None:
     accounts.link(desk.ledger, ISSUER, company.subject, "ann")
+    setattr(company, what, value)
     browser = desk.browser()
-    away = browser.client.get("/sign-in/company", follow_redirects=False)
-    back = company.let_in(away.headers["Location"])
-    company.signs_with = ECKey.generate_key("P-256", {"kid": "k1"})
-    assert browser.get(back).status_code == 401
+    assert come_back(browser, company) == 401
+    browser.get("/inbox")
+    assert "Sign out" not in browser.text
 
 
 def test_an_answer_that_this_browser_did_not_ask_for_signs_nobody_in(

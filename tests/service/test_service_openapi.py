@@ -33,6 +33,8 @@ _OPERATIONS = (
     ("GET", "/refunds/{refund_id}/history"),
     ("POST", "/refunds/{refund_id}/decisions"),
     ("POST", "/refunds/{refund_id}/resume"),
+    ("POST", "/refunds/resume"),
+    ("POST", "/refunds/reset"),
     ("GET", "/refunds/{refund_id}/reset"),
     ("POST", "/refunds/{refund_id}/reset"),
     ("POST", "/refunds/{refund_id}/settlement"),

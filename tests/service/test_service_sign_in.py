@@ -170,3 +170,16 @@ def test_whoever_loses_their_place_is_out_at_once(desk: World) -> None:
 def test_a_form_that_comes_after_the_session_ended_leads_to_the_inbox(desk: World) -> None:
     answer = desk.browser().post("/rejections", chosen=["x"], reason="late")
     assert answer.headers["Location"] == "/sign-in?next=/inbox"
+
+
+def test_a_stolen_session_decides_no_faster_than_a_person_and_can_still_be_ended(
+    desk: World,
+) -> None:
+    browser = desk.browser("ann")
+    browser.get("/inbox")
+    form = {"decision": "approve", "digest": "0" * 64}
+    answers = [browser.post("/refunds/rf_none/review", **form).status_code for _ in range(200)]
+    assert (answers[0], answers[-1]) == (404, 429)
+    assert browser.post("/sign-out").status_code == 303
+    browser.get("/inbox")
+    assert "Sign out" not in browser.text

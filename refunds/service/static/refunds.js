@@ -47,6 +47,15 @@ if (list) {
   addEventListener("pagehide", () => changes.close());
 }
 
+// --- All at once ---
+
+for (const button of document.querySelectorAll("[data-tick-all]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    for (const box of button.form.querySelectorAll("[name=chosen]")) box.checked = true;
+  });
+}
+
 // --- Keys: never a decision by a single one ---
 
 function move(step) {
