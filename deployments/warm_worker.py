@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import signal
+import sys
+from typing import cast
 
 from deployments.warm_worker_type import WarmProcessWorker
 
@@ -45,6 +48,9 @@ def main() -> None:
         limit=options.limit,
         name=options.name,
     )
+    # Its log says what it does when it does it, also where it is a file.
+    for stream in (sys.stdout, sys.stderr):
+        cast(io.TextIOWrapper, stream).reconfigure(line_buffering=True)
     asyncio.run(serve(worker))
 
 
