@@ -50,7 +50,7 @@ def main() -> None:
     )
     # Its log says what it does when it does it, also where it is a file.
     for stream in (sys.stdout, sys.stderr):
-        cast(io.TextIOWrapper, stream).reconfigure(line_buffering=True)
+        cast("io.TextIOWrapper", stream).reconfigure(line_buffering=True)
     asyncio.run(serve(worker))
 
 
