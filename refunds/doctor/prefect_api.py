@@ -12,7 +12,7 @@ from refunds.settings import settings
 from tasks import books, notifier
 
 _CONNECTOR = "sqlalchemy-connector"
-_DEPLOYMENTS = ("refund/refund", "nightly/nightly", "sweep/sweep")
+_DEPLOYMENTS = ("refund/refund", "batch/batch", "nightly/nightly", "sweep/sweep")
 # The server's largest page; without a limit it answers 422.
 _PAGE = 200
 _SET_UP = "run `refunds up`, or `python -m deployments.setup` where Prefect runs by itself"
@@ -103,7 +103,7 @@ async def work_pool() -> str:
 
 
 async def deployments() -> str:
-    """All three are there, and nobody paused them or their schedules."""
+    """All of them are there, and nobody paused them or their schedules."""
     missing, paused = [], []
     async with get_client() as client:
         for name in _DEPLOYMENTS:

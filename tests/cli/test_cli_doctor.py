@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # its stubs are one more package to pin
 
+from deployments.stack_environment import PROJECT
 from refunds import prompt
+from refunds.doctor import prefect_api
 from refunds.errors import BadInput
 from refunds.ledger import open_ledger, outages
 from refunds.settings import settings
@@ -25,6 +28,12 @@ def _findings() -> dict[str, dict[str, Any]]:
     assert ran.status == (0 if all(record["is_well"] for record in found.values()) else 1)
     assert all(record["remedy"] for record in found.values() if not record["is_well"])
     return found
+
+
+def test_each_deployment_that_set_up_makes_is_looked_for() -> None:
+    listed = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    made = {f"{each['entrypoint'].rpartition(':')[2]}/{each['name']}" for each in listed}
+    assert set(prefect_api._DEPLOYMENTS) == made
 
 
 def test_what_is_well_without_prefect_is_well(world: World) -> None:
