@@ -17,6 +17,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from refunds.settings import Settings
+from sandbox.process import SandboxProcess
 from tests.browser.stack import Stack, free_ports
 from tests.house import services
 from tests.tasks.model_server import ModelServer, Said
@@ -163,7 +164,7 @@ def _with_password(url: str, name: str) -> str:
 
 
 def _planted_settings(
-    databases: dict[str, str], world: Talkative, stack: Stack, home: Path
+    databases: dict[str, str], world: Talkative, sandbox: SandboxProcess, home: Path
 ) -> dict[str, str]:
     """Every secret in the form that it has, and all that brings it into use."""
     in_form = {
@@ -181,7 +182,7 @@ def _planted_settings(
         ),
     }
     secrets = {name: word for name, word in PLANTED.items() if name in Settings.model_fields}
-    logistics = stack.sandbox_url.replace("//", f"//bot:{PLANTED['an address']}@")
+    logistics = sandbox.url.replace("//", f"//bot:{PLANTED['an address']}@")
     others = {
         "gateway_url": world.url,
         "crm_url": world.url,
@@ -210,6 +211,8 @@ def bad_day(home: Path, postgresql_server: str) -> Iterator[BadDay]:
             for name in ("ledger_url", "shop_url", "prefect_database_url")
         }
         world = held.enter_context(Talkative().running())
+        # No system is left to the stack, which then starts none.
+        sandbox = held.enter_context(SandboxProcess(home / "sandbox"))
         server = held.enter_context(ModelServer().running())
         model_key = PLANTED["model_key"]
         server.behave = lambda _: Said.answer(reasons=[f"I was called with {model_key}."])
@@ -217,7 +220,7 @@ def bad_day(home: Path, postgresql_server: str) -> Iterator[BadDay]:
         (home / "systems.toml").write_text(_SYSTEMS_MAPPING)
         _fill_shop(databases["shop_url"])
         stack.environment |= {
-            **_planted_settings(databases, world, stack, home),
+            **_planted_settings(databases, world, sandbox, home),
             "REFUNDS_MODEL_URL": server.url,
             "REFUNDS_MODEL_NAME": "reader-1",
             # The level at which programs say most.
@@ -225,7 +228,7 @@ def bad_day(home: Path, postgresql_server: str) -> Iterator[BadDay]:
         }
         stack.up()
         try:
-            _have_a_bad_day(stack)
+            _have_a_bad_day(stack, sandbox)
             yield BadDay(stack, databases, _knock(stack))
         finally:
             stack.down()
@@ -252,10 +255,10 @@ def _fill_shop(url: str) -> None:
 _NUMBERS = (1, 2, 3, 4)
 
 
-def _have_a_bad_day(stack: Stack) -> None:
+def _have_a_bad_day(stack: Stack, sandbox: SandboxProcess) -> None:
     fault = {"kind": "error_before", "status": 400, "match": {"refund_id": "rf_3"}}
     label = {"endpoint": "POST /logistics/v1/labels", **fault}
-    httpx.put(f"{stack.sandbox_url}/faults", json={"rules": [label]}).raise_for_status()
+    httpx.put(f"{sandbox.url}/faults", json={"rules": [label]}).raise_for_status()
     stack.submit(
         [
             {
