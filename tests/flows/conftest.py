@@ -41,7 +41,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The stack without a worker; the environment of whoever works with it."""
     home = tmp_path_factory.mktemp("flows") / "refunds"
     port = _first_of_three_ports()
-    ours = {"REFUNDS_HOME": str(home), "REFUNDS_PORT": str(port)}
+    ours = {
+        "REFUNDS_HOME": str(home),
+        "REFUNDS_PORT": str(port),
+        # What several tests leave woken is no burst: each run goes on for itself.
+        "REFUNDS_BURST_FROM": "1000",
+    }
     given = {**os.environ, **ours, "PREFECT_SERVER_UI_ENABLED": "false"}
     where = Settings(home=home, port=port)
     client = client_environment(where, given) | {"PYTHONPATH": str(PROJECT)}
@@ -67,7 +72,7 @@ async def world(
     stack: dict[str, str], anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
     """This process as a laptop that works with the stack."""
-    for name in ("REFUNDS_HOME", "REFUNDS_PORT", "REFUNDS_LEDGER_URL"):
+    for name in ("REFUNDS_HOME", "REFUNDS_PORT", "REFUNDS_LEDGER_URL", "REFUNDS_BURST_FROM"):
         if name in stack:
             monkeypatch.setenv(name, stack[name])
     settings.cache_clear()
