@@ -56,7 +56,6 @@ _ANSWER_SECONDS = 20
 # Fifty such questions in a row, about ten thousand unfinished refunds, go through in a minute.
 _ANSWERS_SECONDS = 60
 
-
 certificates.share()
 
 
@@ -282,11 +281,19 @@ def _first_in_line(now: datetime, name: str = "Scheduled") -> State[Any]:
     return Scheduled(name=name, scheduled_time=now - _AHEAD)
 
 
-async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+# A run that was seen asleep, and when its refund was written to last.
+Asleep = set[tuple[str, datetime]]
+
+
+async def lost(rows: list[dict[str, Any]], asleep: Asleep | None = None) -> list[dict[str, Any]]:
     """Those refunds whose own run will not go on by itself, by Prefect's word.
 
-    The caller has seen that no living process holds the lease of any of them.
+    The caller has seen that no living process holds the lease of any of them. It is not asked
+    about the `asleep` while nothing is written to their refunds; more that sleep are added.
     """
+    if asleep is not None:
+        asleep &= {_seen(row) for row in rows}
+        rows = [row for row in rows if _seen(row) not in asleep]
     found: dict[str, FlowRun] = {}
     stranded: set[str] = set()
     run_ids = [UUID(row["run_id"]) for row in rows if row["run_id"] is not None]
@@ -303,9 +310,16 @@ async def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             stranded |= await _stranded(
                 client, [run for run in runs if run.state and run.state.is_scheduled()]
             )
+    if asleep is not None:
+        sleeping = {run_id for run_id, run in found.items() if run.state and run.state.is_paused()}
+        asleep |= {_seen(row) for row in rows if row["run_id"] in sleeping}
     return [
         row for row in rows if row["run_id"] in stranded or _is_lost(row, found.get(row["run_id"]))
     ]
+
+
+def _seen(row: dict[str, Any]) -> tuple[str, datetime]:
+    return str(row["run_id"]), row["updated_at"]
 
 
 def _is_lost(row: dict[str, Any], run: FlowRun | None) -> bool:

@@ -18,6 +18,9 @@ _FRESH_WAIT = timedelta(hours=1)
 # A refund that was just written to is being carried on; looking sooner only costs Prefect time.
 _QUIET = timedelta(seconds=15)
 
+# What this process saw asleep: it looks every few seconds, and thousands may be waiting.
+_asleep: runs.Asleep = set()
+
 # A refund whose runs keep dying is a puzzle for a person.
 _MOST_RUNS = 10
 
@@ -53,8 +56,11 @@ async def wake_ended() -> int:
 
 
 @task(name="relaunch_lost", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
-async def relaunch_lost() -> int:
-    """Start a new run for every refund whose own run is gone; returns how many."""
+async def relaunch_lost(asleep: runs.Asleep | None = None) -> int:
+    """Start a new run for every refund whose own run is gone; returns how many.
+
+    `asleep` are runs that need not be asked about again; those that sleep now are added.
+    """
     ledger = books.ledger()
     now = ledger.clock()
     quiet = [
@@ -65,7 +71,7 @@ async def relaunch_lost() -> int:
         and (abs(now - row["updated_at"]) > _QUIET or row["lease_holder"] is not None)
     ]
     relaunched = 0
-    for row in await runs.lost(quiet):
+    for row in await runs.lost(quiet, asleep):
         if row["run_number"] >= _MOST_RUNS:
             _give_up(row["refund_id"])
             continue
@@ -82,7 +88,8 @@ async def recover() -> int:
     """
     books.read_blocks()
     await wake_ended.fn()
-    return await relaunch_lost.fn() + await relaunch_batches.fn()
+    # The sweep, a process of its own each time, asks about all of them.
+    return await relaunch_lost.fn(_asleep) + await relaunch_batches.fn()
 
 
 @task(name="relaunch_batches", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)

@@ -1,10 +1,11 @@
 """Killed at any moment: a further run finishes the refund, and each act happened once."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 
 from refunds.ledger import effects, requests
 from tasks import runs, upkeep
@@ -66,6 +67,34 @@ async def test_a_refund_killed_while_it_waits_is_decided_and_paid_once(world: Wo
         assert await upkeep.relaunch_lost.fn() >= 1
     assert (await world.work(request)).is_completed()
     world.assert_paid_once(request)
+
+
+async def test_a_worker_asks_once_about_a_run_that_sleeps_until_its_refund_is_written_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = world.request(200_000)
+    await world.refunds.submit([request])
+    assert (await world.work(request)).name == "Suspended"
+    run_id = world.row(request)["run_id"]
+    asked: list[list[str]] = []
+    really = PrefectClient.read_flow_runs
+
+    async def counted(client: PrefectClient, **about: Any) -> Any:
+        asked.append([str(each) for each in about["flow_run_filter"].id.any_])
+        return await really(client, **about)
+
+    monkeypatch.setattr(PrefectClient, "read_flow_runs", counted)
+    asleep: runs.Asleep = set()
+    with world.later(seconds=90):
+        for _ in range(3):
+            await upkeep.relaunch_lost.fn(asleep)
+    assert sum(run_id in ids for ids in asked) == 1
+
+    await world.refunds.decide(request.refund_id, "approve", person="lea")
+    with world.later(seconds=180):
+        await upkeep.relaunch_lost.fn(asleep)
+    assert sum(run_id in ids for ids in asked) == 2
+    assert (await world.work(request)).is_completed()
 
 
 async def test_a_run_that_takes_over_goes_before_all_that_nobody_has_begun(world: World) -> None:
