@@ -139,6 +139,7 @@ class World:
                 worker.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 worker.kill()
+                worker.wait()
 
 
 @dataclass
