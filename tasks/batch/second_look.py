@@ -69,9 +69,11 @@ def _differences(roads: Sequence[Road]) -> dict[str, str]:
     found = {}
     for road in roads:
         assessment = road.assessment
-        then = bound_facts(road.case, assessment.opinion, assessment.policy_version)
-        if road.approval is not None:
-            then = road.approval.facts
+        then = (
+            road.approval.facts
+            if road.approval is not None
+            else bound_facts(road.case, assessment.opinion, assessment.policy_version)
+        )
         changed = changes_between(then, bound_facts(cases[road.refund_id], None, version))
         if changed:
             found[road.refund_id] = records.because_of(changed)

@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -19,14 +18,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 from sqlalchemy import make_url
 
 from deployments.stack_environment import PROJECT, SYSTEMS, client_environment
 from refunds.names import WORK_POOL
 from refunds.settings import settings
-from tests.chaos.chaos_stack import ChaosStack, kill_tree
+from tests.chaos.chaos_stack import ChaosStack, kill_tree, stopped
 
 # Nobody's network but that of these namespaces.
 _NETWORK = "10.199"
@@ -190,16 +188,8 @@ class Worker:
     @contextlib.contextmanager
     def asleep(self) -> Iterator[None]:
         """It takes nothing for a while."""
-        process = psutil.Process(self.pid)
-        processes = [process, *process.children(recursive=True)]
-        for each in processes:
-            each.send_signal(signal.SIGSTOP)
-        try:
+        with stopped(self.pid):
             yield
-        finally:
-            for each in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager

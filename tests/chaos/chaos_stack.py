@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +21,7 @@ import psycopg
 
 from refunds.api import AsyncRefunds
 from refunds.errors import DigestStale
-from refunds.ledger import Ledger, batches, requests, waits
+from refunds.ledger import Ledger, batches, requests, schema, waits
 from refunds.ledger.engine import dispose_engines
 from refunds.settings import settings
 from refunds.verify import verify
@@ -201,21 +202,47 @@ class ChaosStack(Stack):
     @contextlib.contextmanager
     def frozen(self, role: str) -> Iterator[None]:
         """A role hangs for a while: it takes calls and answers none."""
-        process = psutil.Process(self.pid(role))
-        processes = [process, *process.children(recursive=True)]
-        for each in processes:
-            each.send_signal(signal.SIGSTOP)
-        try:
+        with stopped(self.pid(role)):
             yield
-        finally:
-            for each in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.send_signal(signal.SIGCONT)
 
     def database(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection of the test's own to the ledger's database."""
         url = self.ledger_url.replace("+psycopg", "")
         return psycopg.connect(url, autocommit=True, application_name="chaos")
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process and its children do nothing for a while."""
+    process = psutil.Process(pid)
+    processes = [process, *process.children(recursive=True)]
+    for each in processes:
+        each.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGCONT)
+
+
+def has_ended(pid: int | None) -> bool:
+    """Whether a process is gone, or waits only for its parent to notice."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def let_the_lease_run_out(stack: ChaosStack, refund_id: str) -> None:
+    """As three quarters of a minute of silence would."""
+    row = schema.refunds.c
+    with stack.ledger.writing() as connection:
+        connection.execute(
+            schema.refunds.update()
+            .where(row.refund_id == refund_id)
+            .values(lease_expires_at=stack.ledger.clock() - timedelta(seconds=1))
+        )
 
 
 def _pid_of(holder: str | None) -> int | None:

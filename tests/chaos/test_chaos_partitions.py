@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 
-import psutil
 import pytest
 
-from refunds.ledger import history, schema
+from refunds.ledger import history
 from tests.browser.stack import free_ports
 from tests.chaos import chaos_network
 from tests.chaos.chaos_boundaries import TIMEOUT_AFTER
 from tests.chaos.chaos_holds import Holds
 from tests.chaos.chaos_network import Network, Worker
-from tests.chaos.chaos_stack import ChaosStack, until
+from tests.chaos.chaos_stack import ChaosStack, has_ended, let_the_lease_run_out, until
 from tests.house import services
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -107,7 +105,7 @@ def test_a_host_cut_off_in_the_middle_of_paying_is_refused_when_its_links_heal(
         hosts.bring_to_pay(refund_id)
         hosts.note(refund_id)
     with hosts.first.without(("prefect", "ledger")):
-        _let_the_lease_run_out(hosts.stack, refund_id)
+        let_the_lease_run_out(hosts.stack, refund_id)
         until(partial(hosts.is_paid, refund_id), "the other host has finished it")
     _is_refused(hosts, refund_id)
     until(partial(hosts.workers[0].said, "this runner must stop"), "it was told why")
@@ -147,28 +145,10 @@ def _is_refused(hosts: Hosts, *refund_ids: str) -> None:
     stack = hosts.stack
     events = {refund_id: history.read(stack.ledger, refund_id) for refund_id in refund_ids}
     for refund_id in refund_ids:
-        until(partial(_has_ended, hosts.pids[refund_id]), f"the first run of {refund_id} ends")
+        until(partial(has_ended, hosts.pids[refund_id]), f"the first run of {refund_id} ends")
     for refund_id in refund_ids:
         assert history.read(stack.ledger, refund_id) == events[refund_id]
         acts = stack.acts(refund_id)
         assert len(acts) == len(set(acts))
         assert acts.count(f"{refund_id}:issue_refund") == 1
     assert stack.problems() == []
-
-
-def _has_ended(pid: int | None) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _let_the_lease_run_out(stack: ChaosStack, refund_id: str) -> None:
-    """As three quarters of a minute of silence would."""
-    row = schema.refunds.c
-    with stack.ledger.writing() as connection:
-        connection.execute(
-            schema.refunds.update()
-            .where(row.refund_id == refund_id)
-            .values(lease_expires_at=stack.ledger.clock() - timedelta(seconds=1))
-        )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from datetime import timedelta
 
 import psutil
 import pytest
 
-from refunds.ledger import history, schema
+from refunds.ledger import history
 from tests.chaos.chaos_boundaries import TIMEOUT_AFTER
-from tests.chaos.chaos_stack import ChaosStack, until
+from tests.chaos.chaos_stack import ChaosStack, has_ended, let_the_lease_run_out, until
 
 
 @contextlib.contextmanager
@@ -37,32 +36,14 @@ def test_a_runner_that_slept_past_its_lease_is_refused_when_it_wakes_up(
     first_pid = stack.pid_of_run(refund_id)
     assert first_pid is not None
     with _stopped(first_pid) as first:
-        _let_the_lease_run_out(stack, refund_id)
+        let_the_lease_run_out(stack, refund_id)
         until(lambda: stack.row(refund_id)["outcome"] == "PAID", "another runner has finished it")
         events = history.read(stack.ledger, refund_id)
         first.resume()
-        until(lambda: not first.is_running() or _is_dead(first), "the first runner has ended")
+        until(lambda: not first.is_running() or has_ended(first.pid), "the first runner has ended")
     assert history.read(stack.ledger, refund_id) == events
     names = [event["event"] for event in events]
     assert names.count("run.took_over") == 2
     assert names.count("effect.intended") == len(set(stack.acts(refund_id)))
     assert stack.acts(refund_id).count(f"{refund_id}:issue_refund") == 1
     assert stack.problems() == []
-
-
-def _is_dead(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _let_the_lease_run_out(stack: ChaosStack, refund_id: str) -> None:
-    """As three quarters of a minute of silence would."""
-    row = schema.refunds.c
-    with stack.ledger.writing() as connection:
-        connection.execute(
-            schema.refunds.update()
-            .where(row.refund_id == refund_id)
-            .values(lease_expires_at=stack.ledger.clock() - timedelta(seconds=1))
-        )

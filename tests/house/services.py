@@ -108,22 +108,22 @@ def _conninfo(url: str) -> str:
 
 def localstripe() -> str:
     """The program of localstripe, somebody else's imitation of Stripe."""
-    found = os.environ.get("REFUNDS_TEST_LOCALSTRIPE") or shutil.which("localstripe")
-    if found is None:
-        pytest.skip(
-            "no localstripe: install it from PyPI into an environment of its own and name its "
-            "program in REFUNDS_TEST_LOCALSTRIPE"
-        )
-    return found
+    return _others("localstripe", "localstripe", "it")
 
 
 def canaille() -> str:
     """The program of Canaille, somebody else's identity provider."""
-    found = os.environ.get("REFUNDS_TEST_CANAILLE") or shutil.which("canaille")
+    return _others("canaille", "Canaille", "`canaille[front,oidc,server,sqlite]`")
+
+
+def _others(program: str, name: str, wanted: str) -> str:
+    """A program of other people's, from an environment of its own."""
+    variable = f"REFUNDS_TEST_{program.upper()}"
+    found = os.environ.get(variable) or shutil.which(program)
     if found is None:
         pytest.skip(
-            "no Canaille: install `canaille[front,oidc,server,sqlite]` from PyPI into an "
-            "environment of its own and name its program in REFUNDS_TEST_CANAILLE"
+            f"no {name}: install {wanted} from PyPI into an environment of its own and name "
+            f"its program in {variable}"
         )
     return found
 
