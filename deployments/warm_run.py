@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,12 +21,14 @@ from typing import Any, cast
 import anyio
 from prefect import Flow
 from prefect._internal.control_listener import configure_from_env
+from prefect._internal.engine import resolve_custom_flow_run_name
 from prefect._internal.metrics import RunMetrics
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.context import SettingsContext, get_settings_context
 from prefect.engine import _drive_run_flow_result, handle_engine_signals
+from prefect.exceptions import ParameterTypeError
 from prefect.filesystems import WritableFileSystem
 from prefect.flow_engine import load_flow, run_flow
 from prefect.logging.loggers import flow_run_logger
@@ -34,6 +37,9 @@ from prefect.runner._hook_runner import HookRunner
 from prefect.settings import Settings
 from prefect.states import Crashed
 from prefect.utilities.engine import propose_state_sync
+
+from refunds.ledger import LedgerStorage
+from tasks import books
 
 _SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
@@ -56,12 +62,7 @@ def execute(payload: dict[str, Any]) -> None:
             logger.error("The flow could not be loaded.", exc_info=True)
             _report_unloadable(flow_run, error)
             raise
-        if isinstance(flow.result_storage, str):
-            # By its name the engine would ask the server for the block twice.
-            flow.result_storage = cast(
-                "WritableFileSystem",
-                resolve_result_storage(flow.result_storage, _sync=True),  # type: ignore[call-arg]
-            )
+        _spare_requests(flow, flow_run)
         with RunMetrics(flow_run, flow):
             result = run_flow(flow, flow_run=flow_run, error_logger=cast("logging.Logger", logger))
             _drive_run_flow_result(flow, result)
@@ -95,6 +96,34 @@ def _settings(names: list[str]) -> Iterator[None]:
         return
     with SettingsContext(profile=get_settings_context().profile, settings=Settings()):
         yield
+
+
+def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun) -> None:
+    """Know and do beforehand what the engine would ask the server, or a step a database, for."""
+    if isinstance(flow.result_storage, str):
+        # By its name the engine would ask the server for the block twice.
+        flow.result_storage = cast(
+            "WritableFileSystem",
+            resolve_result_storage(flow.result_storage, _sync=True),  # type: ignore[call-arg]
+        )
+    if isinstance(flow.result_storage, LedgerStorage):
+        threading.Thread(
+            target=books.connect, args=(flow.result_storage,), name="connect", daemon=True
+        ).start()
+    if _is_named(flow, flow_run):
+        flow.flow_run_name = None
+
+
+def _is_named(flow: Flow[..., Any], flow_run: FlowRun) -> bool:
+    """Whether the run has the name already that the engine would give it."""
+    if not flow.flow_run_name:
+        return False
+    try:
+        parameters = flow.validate_parameters(flow_run.parameters)
+    except ParameterTypeError:
+        # The engine says so in its own words.
+        return False
+    return resolve_custom_flow_run_name(flow, parameters) == flow_run.name
 
 
 def _report_unloadable(flow_run: FlowRun, error: Exception) -> None:

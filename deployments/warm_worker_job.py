@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,7 @@ from deployments.template import TemplateOrder
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import Flow as APIFlow
     from prefect.client.schemas.objects import WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
@@ -100,12 +102,34 @@ class WarmJobConfiguration(BaseJobConfiguration):
         return template
 
     @classmethod
-    async def resolve_for_flow_run(cls, flow_run: FlowRun, **pieces: Any) -> Self:
-        """As Prefect does it, noting which variables the run alone has set."""
-        # Prefect takes `env` out of the run's variables while it merges them.
-        run_names = _environment_names(flow_run.job_variables or {})
-        configuration = await super().resolve_for_flow_run(flow_run, **pieces)
-        configuration._run_names = run_names
+    @functools.cache
+    def _base_environment(cls) -> dict[str, str]:
+        # The worker's own settings, which do not change: 20 ms of each run's start.
+        return super()._base_environment()
+
+    @classmethod
+    async def of_run(
+        cls,
+        flow_run: FlowRun,
+        deployment: DeploymentResponse | None,
+        work_pool: WorkPool,
+        client: PrefectClient,
+    ) -> Self:
+        """The pool's fields, the deployment's over them, the run's over both.
+
+        Environment variables one by one, all else whole, as any worker of Prefect has it.
+        """
+        ours = flow_run.job_variables or {}
+        values = {**((deployment and deployment.job_variables) or {})}
+        if isinstance(values.get("env"), dict):
+            values["env"] = {**values["env"], **ours.get("env", {})}
+            ours = {name: value for name, value in ours.items() if name != "env"}
+        configuration: Self = await cls.from_template_and_values(
+            base_job_template=work_pool.base_job_template,
+            values={**values, **ours},
+            client=client,
+        )
+        configuration._run_names = _environment_names(flow_run.job_variables or {})
         return configuration
 
     def prepare_for_flow_run(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import anyio
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import Flow, FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runner._control_channel import ControlChannel
 from prefect.workers.base import BaseWorker
@@ -44,18 +46,19 @@ class Launcher:
             ObjectNotFound: the deployment or the flow was deleted.
             CommandNotSupportedError: the job has a command of its own.
         """
-        client = self._worker.client
-        deployment = None
-        if flow_run.deployment_id is not None:
-            deployment = await client.read_deployment(flow_run.deployment_id)
-        configuration = await WarmJobConfiguration.resolve_for_flow_run(
+        deployment, flow = await _read(self._worker.client, flow_run)
+        # A heartbeat may bring a changed pool in the middle of this.
+        work_pool = self._worker.work_pool.model_copy(deep=True)
+        configuration = await WarmJobConfiguration.of_run(
+            flow_run, deployment, work_pool, self._worker.client
+        )
+        configuration.prepare_for_flow_run(
             flow_run,
-            client=client,
-            # A heartbeat may bring a changed pool in the middle of this.
-            work_pool=self._worker.work_pool.model_copy(deep=True),
-            worker_name=self._worker.name,
+            deployment,
+            flow,
+            work_pool,
+            self._worker.name,
             worker_id=self._worker.backend_id,
-            deployment=deployment,
         )
         return deployment, configuration
 
@@ -146,3 +149,16 @@ class Launcher:
                 "in_working_dir": configuration.working_dir is not None,
             },
         }
+
+
+async def _read(client: PrefectClient, flow_run: FlowRun) -> tuple[DeploymentResponse | None, Flow]:
+    """The run's deployment and flow, asked for at the same time. Raises ObjectNotFound."""
+    reading_flow = asyncio.create_task(client.read_flow(flow_run.flow_id))
+    deployment = None
+    try:
+        if flow_run.deployment_id is not None:
+            deployment = await client.read_deployment(flow_run.deployment_id)
+    except BaseException:
+        reading_flow.cancel()
+        raise
+    return deployment, await reading_flow

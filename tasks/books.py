@@ -1,6 +1,7 @@
 """What every task stands on: the ledger, the shop's database, the policy, this run's fences."""
 
 import threading
+from contextlib import suppress
 from functools import lru_cache
 
 import httpx
@@ -51,6 +52,17 @@ def ledger() -> Ledger:
 def read_blocks() -> None:
     """From here on this process finds its databases by their blocks, as a flow run does."""
     _by_blocks.set()
+
+
+def connect(results: LedgerStorage) -> None:
+    """Do what the first steps of a flow run would wait for, beside Prefect's own start of it.
+
+    What fails here is met again, and told, by the step that needs it.
+    """
+    read_blocks()
+    with suppress(Exception):
+        for engine in (engine_of(results.connector), shop()):
+            engine.connect().close()
 
 
 def shop() -> sa.Engine:

@@ -12,6 +12,7 @@ from refunds.clock import Clock, system_clock
 from refunds.digests import digest
 from refunds.errors import StaleRunner, UnknownRefund
 from refunds.ledger import schema
+from refunds.ledger.engine import connect_to_read
 from refunds.models import State
 
 # A runner that wrote nothing for this long is taken for dead. Longer than the longest call with
@@ -100,8 +101,8 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that only reads."""
-        with self.engine.connect().execution_options(reads_only=True) as connection:
+        """A connection that only reads."""
+        with connect_to_read(self.engine) as connection:
             yield connection
 
     @contextmanager

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ _POSTGRESQL_NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+
+# A pooled connection that was used within this time, in seconds, is taken without asking whether it
+# still lives: a run's statements follow each other in milliseconds, and a third of them were this
+# question. One that has died meanwhile is an error like one that dies under a statement.
+_FRESH_SECONDS = 1.0
 
 _PLAIN_JSON = (
     orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -80,10 +86,20 @@ def engine_of(block: SqlAlchemyConnector, *, is_ledger: bool = True) -> sa.Engin
     name = url.render_as_string(hide_password=False)
     with _lock:
         if name not in _engines:
-            arguments = _arguments(url) if is_ledger else _read_only(url)
+            arguments = {"json_serializer": _json} if is_ledger else _read_only(url)
             engine = block.get_engine(**arguments)
             _engines[name] = _prepared(engine) if is_ledger else engine
         return _engines[name]
+
+
+def connect_to_read(engine: sa.Engine) -> sa.Connection:
+    """A connection that only reads.
+
+    On PostgreSQL each statement sees what is committed when it begins, as within a transaction
+    of its default kind, without a BEGIN and a ROLLBACK to wait for.
+    """
+    alone = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
+    return engine.connect().execution_options(reads_only=True, **alone)
 
 
 def insert_if_absent(connection: sa.Connection, table: sa.Table) -> Any:
@@ -101,13 +117,6 @@ def dispose_engines() -> None:
         for engine in _engines.values():
             engine.dispose()
         _engines.clear()
-
-
-def _arguments(url: URL) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"json_serializer": _json}
-    if url.get_backend_name() == "sqlite":
-        return arguments
-    return {**arguments, "pool_pre_ping": True}
 
 
 def _json(value: Any) -> str:
@@ -135,6 +144,8 @@ def _prepared(engine: sa.Engine) -> sa.Engine:
     else:
         sa.event.listen(engine, "do_connect", _postgresql_network)
         sa.event.listen(engine, "connect", _postgresql_connect)
+        sa.event.listen(engine, "checkin", _note_use)
+        sa.event.listen(engine, "checkout", partial(_ask_if_idle, engine.dialect))
     return engine
 
 
@@ -169,3 +180,18 @@ def _postgresql_connect(connection: Any, _record: Any) -> None:
         idle = _POSTGRESQL_IDLE_MILLISECONDS
         cursor.execute(f"SET idle_in_transaction_session_timeout = {idle}")
     connection.commit()
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _ask_if_idle(dialect: sa.Dialect, connection: Any, record: Any, _proxy: Any) -> None:
+    """Make the pool take another connection for one that died while it was idle."""
+    used_at = record.info.get("used_at")
+    if used_at is None or time.monotonic() - used_at < _FRESH_SECONDS:
+        return
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
+        raise sa.exc.DisconnectionError from error

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from refunds.clock import system_clock
 from refunds.ledger import schema
-from refunds.ledger.engine import engine_of, insert_if_absent
+from refunds.ledger.engine import connect_to_read, engine_of, insert_if_absent
 
 
 class LedgerStorage(WritableFileSystem):
@@ -27,7 +27,7 @@ class LedgerStorage(WritableFileSystem):
 
     def read_path(self, path: str) -> bytes:  # type: ignore[override]  # sync, as Prefect allows
         """The content stored under `path`. Raises ValueError when there is none."""
-        with engine_of(self.connector).connect().execution_options(reads_only=True) as connection:
+        with connect_to_read(engine_of(self.connector)) as connection:
             content = connection.execute(
                 sa.select(schema.results.c.content).where(schema.results.c.key == path)
             ).scalar()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from refunds.ledger import connector, engine_of
+from refunds.ledger import engine as engine_module
 from refunds.ledger.book import LEASE_SECONDS
+from refunds.ledger.engine import connect_to_read
 from tests.house import services
 
 pytestmark = pytest.mark.postgresql
@@ -45,3 +48,35 @@ def test_a_server_that_vanished_is_noticed_and_an_address_may_say_how_soon(url: 
     address = other.render_as_string(hide_password=False)
     assert told(address)["tcp_user_timeout"] == "5000"
     engine_of(connector(address)).dispose()
+
+
+def test_a_connection_that_died_while_it_was_idle_is_replaced(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_FRESH_SECONDS", 0.0)
+    engine = engine_of(connector(url))
+
+    def backend() -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one())
+
+    first = backend()
+    assert backend() == first, "a living one is kept"
+    other = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    with other.begin() as connection:
+        connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": first})
+    other.dispose()
+
+    assert backend() != first
+
+
+def test_a_reader_leaves_no_transaction_and_no_mode_behind(url: str) -> None:
+    engine = engine_of(connector(url))
+    with connect_to_read(engine) as connection:
+        connection.execute(sa.text("SELECT 1"))
+        driver: Any = connection.connection.driver_connection
+        assert driver.info.transaction_status.name == "IDLE"
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        assert connection.connection.driver_connection is driver, "the same, from the pool"
+        assert driver.info.transaction_status.name == "INTRANS"
