@@ -72,9 +72,10 @@ def test_a_connection_that_died_while_it_was_idle_is_replaced(
 
 def test_a_reader_leaves_no_transaction_and_no_mode_behind(url: str) -> None:
     engine = engine_of(connector(url))
+    driver: Any
     with connect_to_read(engine) as connection:
         connection.execute(sa.text("SELECT 1"))
-        driver: Any = connection.connection.driver_connection
+        driver = connection.connection.driver_connection
         assert driver.info.transaction_status.name == "IDLE"
     with engine.connect() as connection:
         connection.execute(sa.text("SELECT 1"))
