@@ -173,8 +173,7 @@ def table(measured: list[Recovery]) -> str:
     imports = _listed(found.import_seconds for found in measured)
     return (
         "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        + f"\n\nFor comparison: a bare `import prefect` took {imports} s meanwhile, on a machine "
-        "that others used as well; idle, it takes 1.5 s."
+        + f"\n\nFor comparison: a bare `import prefect` took {imports} s meanwhile."
     )
 
 
