@@ -55,15 +55,22 @@ class Template:
         self._watches: set[asyncio.Task[None]] = set()
         self._retired = False
         self._gone = False
+        self._socket: socket.socket | None = None
+
+    def begin(self) -> None:
+        """Start the process, and let it import while others do something else."""
+        if self._socket is None:
+            self._socket = self._spawn()
 
     async def start(self) -> None:
-        """Start the process and wait until it has imported everything.
+        """Start the process unless it was begun, and wait until it has imported everything.
 
         Raises:
             TemplateBrokenError: with the traceback of the import that failed.
         """
+        self.begin()
         self._reader, self._writer = await asyncio.open_connection(
-            sock=self._spawn(), limit=_LINE_LIMIT_BYTES
+            sock=self._socket, limit=_LINE_LIMIT_BYTES
         )
         try:
             first = await asyncio.wait_for(self._reader.readline(), START_LIMIT_SECONDS)
@@ -139,6 +146,14 @@ class Template:
             await self._listening
         for watch in self._watches:
             watch.cancel()
+
+    async def abandon(self) -> None:
+        """End a template that was begun and is not needed."""
+        if self._socket is not None:
+            self._socket.close()
+            os.close(self._lifeline)
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
 
     def _is_stale(self) -> bool:
         now_ns = time.time_ns()

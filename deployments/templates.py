@@ -15,7 +15,8 @@ class Templates:
     # Each holds about 100 MB; a pool rarely has more than one job environment.
     _kept_count = 4
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Template | None = None) -> None:
+        self._begun = begun
         self._living: dict[TemplateOrder, Template] = {}
         self._retired: set[Template] = set()
         self._starting: dict[TemplateOrder, asyncio.Lock] = {}
@@ -32,7 +33,7 @@ class Templates:
                 return template
             if template is not None:
                 self._retire(self._living.pop(order))
-            template = Template(order)
+            template = await self._new(order)
             await template.start()
             self._living[order] = template
         self._retire_surplus()
@@ -54,8 +55,18 @@ class Templates:
 
     async def close(self) -> None:
         """End all templates; children still there go on as orphans."""
+        if self._begun is not None:
+            await self._begun.abandon()
         for template in (*self._living.values(), *self._retired):
             await template.close()
+
+    async def _new(self, order: TemplateOrder) -> Template:
+        """The one that was begun if it is right, and another one if not."""
+        begun, self._begun = self._begun, None
+        if begun is None or begun.order == order:
+            return begun or Template(order)
+        await begun.abandon()
+        return Template(order)
 
     def _retire(self, template: Template) -> None:
         self._retired = {one for one in self._retired if one.is_busy} | {template}

@@ -6,6 +6,8 @@ It does what `python -m prefect.engine` does, with the flow that is already impo
 from __future__ import annotations
 
 import atexit
+import itertools
+import json
 import logging
 import os
 import shutil
@@ -13,22 +15,21 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
 from prefect import Flow
 from prefect._internal.control_listener import configure_from_env
-from prefect._internal.engine import resolve_custom_flow_run_name
 from prefect._internal.metrics import RunMetrics
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.context import SettingsContext, get_settings_context
 from prefect.engine import _drive_run_flow_result, handle_engine_signals
-from prefect.exceptions import ParameterTypeError
 from prefect.filesystems import WritableFileSystem
 from prefect.flow_engine import load_flow, run_flow
 from prefect.logging.loggers import flow_run_logger
@@ -116,14 +117,13 @@ def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun) -> None:
 
 def _is_named(flow: Flow[..., Any], flow_run: FlowRun) -> bool:
     """Whether the run has the name already that the engine would give it."""
-    if not flow.flow_run_name:
+    if not isinstance(flow.flow_run_name, str):
         return False
-    try:
-        parameters = flow.validate_parameters(flow_run.parameters)
-    except ParameterTypeError:
-        # The engine says so in its own words.
-        return False
-    return resolve_custom_flow_run_name(flow, parameters) == flow_run.name
+    # Fields of what is not validated yet are asked for as those of the model will be.
+    given = json.loads(json.dumps(flow_run.parameters), object_hook=lambda d: SimpleNamespace(**d))
+    with suppress(AttributeError, LookupError, ValueError):
+        return flow.flow_run_name.format(**vars(given)) == flow_run.name
+    return False
 
 
 def _report_unloadable(flow_run: FlowRun, error: Exception) -> None:
@@ -175,7 +175,9 @@ def _imported_module(place: str, directory: Path) -> Any:
         inside = path and Path(path).resolve().is_relative_to(directory)
         return module if inside else None
     wanted = (directory / place).resolve()
-    for module in list(sys.modules.values()):
+    usual = sys.modules.get(".".join(Path(place).with_suffix("").parts))
+    # By its usual name first: to look at a thousand modules copies the memory that they are in.
+    for module in itertools.chain([usual], list(sys.modules.values())):
         path = getattr(module, "__file__", None)
         # Names first: resolving the paths of a thousand modules would take 10 ms.
         if path and path.endswith(wanted.name) and Path(path).resolve() == wanted:

@@ -13,9 +13,12 @@ import contextlib
 import io
 import signal
 import sys
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from deployments.warm_worker_type import WarmProcessWorker
+from deployments import anticipated
+
+if TYPE_CHECKING:
+    from deployments.warm_worker_type import WarmProcessWorker
 
 
 async def serve(worker: WarmProcessWorker) -> None:
@@ -42,12 +45,17 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="flow runs at a time; default: no limit")
     parser.add_argument("--name", help="name of the worker; default: a random one")
     options = parser.parse_args()
+    begun = anticipated.begin(options.pool)
+    # Prefect, which takes as long to import as the template does meanwhile.
+    from deployments.warm_worker_type import WarmProcessWorker
+
     worker = WarmProcessWorker(
         work_pool_name=options.pool,
         work_queues=options.queue,
         limit=options.limit,
         name=options.name,
     )
+    worker.begun = begun
     # Its log says what it does when it does it, also where it is a file.
     for stream in (sys.stdout, sys.stderr):
         cast("io.TextIOWrapper", stream).reconfigure(line_buffering=True)

@@ -37,7 +37,7 @@ class Attempts:
         self._client = worker.client
         self._control = control
         self._identity = ProcessIdentity.of_this_process()
-        self.launcher = Launcher(worker, control)
+        self.launcher = Launcher(worker, control, worker.begun)
         self._endings = Endings(self._client, control, self.launcher.run_hooks)
         self._working: dict[UUID, Attempt] = {}
         # Cancelled between claim and fork.

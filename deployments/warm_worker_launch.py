@@ -12,7 +12,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runner._control_channel import ControlChannel
 from prefect.workers.base import BaseWorker
 
+from deployments import anticipated
 from deployments.forked_child import Child
+from deployments.template import Template
 from deployments.templates import Templates
 from deployments.warm_worker_endings import Attempt
 from deployments.warm_worker_job import WarmJobConfiguration
@@ -28,10 +30,11 @@ class Launcher:
         self,
         worker: BaseWorker[WarmJobConfiguration, Any, Any],
         control: ControlChannel,
+        begun: Template | None = None,
     ) -> None:
         self._worker = worker
         self._control = control
-        self._templates = Templates()
+        self._templates = Templates(begun)
 
     async def close(self) -> None:
         """End the templates; children still there go on as orphans."""
@@ -107,7 +110,9 @@ class Launcher:
             **WarmJobConfiguration._base_environment(),
             **configuration.env,
         }
-        await self._templates.get(configuration.order())
+        order = configuration.order()
+        await self._templates.get(order)
+        anticipated.keep(self._worker.work_pool.name, order)
 
     async def recovery(self) -> str:
         """The pool's function that starts lost runs again, `module:name`; empty for none."""

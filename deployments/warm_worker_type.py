@@ -23,6 +23,7 @@ from prefect.workers.base import BaseWorker
 
 from deployments import warm_worker_recovery, warm_worker_wake
 from deployments.process_identity import ProcessIdentity
+from deployments.template import Template
 from deployments.warm_worker_attempts import Attempts
 from deployments.warm_worker_job import (
     WarmJobConfiguration,
@@ -56,6 +57,8 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings = WarmWorkerSettings()
+        # A template begun before the worker itself was.
+        self.begun: Template | None = None
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._hurry = asyncio.Event()

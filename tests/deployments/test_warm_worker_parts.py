@@ -251,3 +251,21 @@ def test_a_broken_event_stream_is_taken_up_again(
     assert stream.connections == 3
     # Once for the connection, which may have come too late for an event; once for it.
     assert woken == ["scheduled", "scheduled"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_named"), [("trace-one", True), ("sassy-saiga", False), ("", False)]
+)
+def test_a_run_that_has_its_name_already_is_not_named_again(name: str, *, is_named: bool) -> None:
+    flow = warm_flows.trace.with_options(flow_run_name="trace-{what.name}")
+    run = FlowRun(flow_id=uuid4(), name=name, parameters={"what": {"name": "one", "more": [1]}})
+    assert warm_run._is_named(flow, run) is is_named
+
+
+@pytest.mark.parametrize(
+    "template", [None, "trace-{other}", "trace-{what.other}", "{", lambda: "a"]
+)
+def test_a_name_that_cannot_be_told_beforehand_is_left_to_the_engine(template: Any) -> None:
+    flow = warm_flows.trace.with_options(flow_run_name=template)
+    run = FlowRun(flow_id=uuid4(), name="a", parameters={"what": {"name": "one"}})
+    assert not warm_run._is_named(flow, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -74,9 +74,9 @@ def test_a_reader_leaves_no_transaction_and_no_mode_behind(url: str) -> None:
     engine = engine_of(connector(url))
     with connect_to_read(engine) as connection:
         connection.execute(sa.text("SELECT 1"))
-        driver: Any = connection.connection.driver_connection
+        driver = cast("Any", connection.connection.driver_connection)
         assert driver.info.transaction_status.name == "IDLE"
     with engine.connect() as connection:
         connection.execute(sa.text("SELECT 1"))
-        assert connection.connection.driver_connection is driver, "the same, from the pool"
         assert driver.info.transaction_status.name == "INTRANS"
+        assert connection.connection.driver_connection is driver, "the same, from the pool"
