@@ -1,6 +1,6 @@
 """Measure and write down: `python -m benchmarks [PART…]`, all parts by default.
 
-Parts are `batch`, `latency`, `waiting` and `inbox`. Each keeps what it found in
+Parts are `batch`, `latency`, `recovery`, `waiting` and `inbox`. Each keeps what it found in
 benchmarks/results.json with the machine and its load, and docs/performance.md is written from it.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import batch, inbox, latency, machine, report, waiting
+from benchmarks import batch, inbox, latency, machine, recovery, report, waiting
 
 _RESULTS = Path(__file__).with_name("results.json")
 _DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -21,7 +21,7 @@ _KINDS = ("postgresql", "sqlite")
 def main() -> None:
     """Run the parts that were asked for; what the others found before stays."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="batch, latency, waiting, inbox")
+    parser.add_argument("parts", nargs="*", help="batch, latency, recovery, waiting, inbox")
     parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=_KINDS)
     parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 10_000])
     parser.add_argument("--waiting", nargs="+", type=int, default=[0, 1_000, 10_000])
@@ -29,6 +29,7 @@ def main() -> None:
     parts: dict[str, Callable[[str], Any]] = {
         "batch": lambda kind: batch.measure(kind, options.sizes),
         "latency": latency.measure,
+        "recovery": recovery.measure,
         "waiting": lambda kind: waiting.measure(kind, options.waiting),
         "inbox": lambda kind: inbox.measure(kind, [count for count in options.waiting if count]),
     }

@@ -18,6 +18,7 @@ def written(kept: Kept) -> str:
     for part, table in (
         ("batch", _batch),
         ("latency", _latency),
+        ("recovery", _recovery),
         ("waiting", _waiting),
         ("inbox", _inbox),
     ):
@@ -81,6 +82,16 @@ def _latency(found: list[Found]) -> str:
         *("on", "submit → last effect p50", "p95", "decision → payment p50", "p95"),
         "fifty decided at once, all paid",
     )
+    return "\n\n".join([_table(head, rows), *map(_machine, found)])
+
+
+def _recovery(found: list[Found]) -> str:
+    rows = [
+        (_KINDS[one["kind"]], what, ", ".join(f"{seconds:.1f}" for seconds in one[name]))
+        for one in found
+        for name, what in (("worker", "worker and its runs"), ("batch", "process of a batch"))
+    ]
+    head = ("on", "what is killed", "seconds to the next step of what was struck")
     return "\n\n".join([_table(head, rows), *map(_machine, found)])
 
 

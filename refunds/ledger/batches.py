@@ -205,13 +205,19 @@ def advance(ledger: Ledger, batch: Batch, cursor: str) -> None:
 
 
 def assign(ledger: Ledger, batch_id: str, run_id: str, run_number: int) -> None:
-    """Make a run the batch's own, and that of every refund it carries."""
+    """Make a run the batch's own, and that of every refund it carries.
+
+    Who comes second with the same run has nothing to write, and waits for nobody who does.
+    """
     row, now = schema.refunds.c, ledger.clock()
+    if read(ledger, batch_id).run_number >= run_number:
+        return
     with ledger.writing() as connection:
         found = _row(connection, batch_id, lock=True)
         if found is None or found.run_number >= run_number:
             return
-        died = 1 if found.run_id is not None and found.finished_at is None else 0
+        is_replaced = found.run_id not in (None, run_id)
+        died = 1 if is_replaced and found.finished_at is None else 0
         _update(
             connection,
             batch_id,

@@ -101,8 +101,14 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection that only reads."""
+        """A connection that only reads; what is committed meanwhile, the next statement sees."""
         with connect_to_read(self.engine) as connection:
+            yield connection
+
+    @contextmanager
+    def streaming(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads, for rows that the database gives a few at a time."""
+        with self.engine.connect().execution_options(reads_only=True) as connection:
             yield connection
 
     @contextmanager

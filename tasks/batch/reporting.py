@@ -102,10 +102,10 @@ def compiled(ledger: Ledger, batch: Batch) -> tuple[NightReport, bytes]:
     if batch.night is None:
         raise AssertionError(f"{batch.batch_id} is no night")
     compiler = Compiler(batch.opened_at)
-    with ledger.reading() as connection:
+    with ledger.streaming() as connection:
         for effect in nights.effects_of(connection, batch):
             compiler.effect(effect)
-    with ledger.reading() as connection:
+    with ledger.streaming() as connection:
 
         def noted() -> nights.Rows:
             for row in nights.refunds_of(connection, batch):

@@ -30,7 +30,7 @@ def test_each_refund_is_in_one_shard_and_the_last_shard_closes_the_night(world: 
     prefect_runs = world.carry(night)
     assert prefect_runs.launched == [f"{night}.{number}" for number in (1, 2, 3)]
     shards = batches.shards(world.ledger, night)
-    with world.ledger.reading() as connection:
+    with world.ledger.streaming() as connection:
         found = [row["refund_id"] for s in shards for row in nights.refunds_of(connection, s)]
     assert found == sorted(request.refund_id for request in wanted)
     assert world.states() == {"received": 8}
