@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.browser.stack import free_ports
-from tests.chaos import chaos_hosts, chaos_matrix, chaos_recovery, chaos_report
+from tests.chaos import chaos_bursts, chaos_hosts, chaos_matrix, chaos_recovery, chaos_report
 from tests.chaos.chaos_batches import BATCH_BOUNDARIES
 from tests.chaos.chaos_boundaries import BOUNDARIES, Boundary
 from tests.chaos.chaos_holds import Holds
@@ -17,7 +17,7 @@ from tests.chaos.chaos_report import Findings
 from tests.chaos.chaos_stack import ChaosStack
 from tests.house import services
 
-_PARTS = ("refunds", "batches", "recovery", "hosts")
+_PARTS = ("refunds", "batches", "bursts", "recovery", "hosts")
 # As often as the worker is to be survived in a row.
 _KILLS = 5
 
@@ -59,6 +59,10 @@ def _find(stack: ChaosStack, holds: Holds, found: Findings, options: argparse.Na
 
     if "batches" in options.parts:
         strike(BATCH_BOUNDARIES, found.batch_columns)
+    if "bursts" in options.parts:
+        for victim in options.victims or chaos_matrix.VICTIMS:
+            found.burst_columns.append(chaos_bursts.run_column(stack, holds, victim, options.seed))
+            print(found.burst_columns[-1], flush=True)
     if "refunds" in options.parts:
         strike(BOUNDARIES, found.columns)
     stack.faults([])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import psutil
 import psycopg
 
 # Tells our advisory locks apart from others' (migrations take one).
@@ -32,6 +33,21 @@ _TRIGGERS = (
         ),
     ),
     ("waits", "INSERT", "NEW.refund_id", "'wait:' || split_part(NEW.name, '-', 1)"),
+    (
+        "waits",
+        "UPDATE",
+        "NEW.refund_id",
+        "CASE WHEN NEW.passed_at IS DISTINCT FROM OLD.passed_at THEN 'pass:wait' END",
+    ),
+    (
+        "runs",
+        "UPDATE",
+        "NEW.refund_id",
+        (
+            "CASE WHEN NEW.left_asleep_at IS NULL AND OLD.left_asleep_at IS NOT NULL "
+            "THEN 'ended:sleeper' END"
+        ),
+    ),
     (
         "results",
         "INSERT",
@@ -85,6 +101,16 @@ class Holds:
             (_OURS, self._held[name]),
         )
         return found.fetchone() is not None
+
+    def pid(self, name: str) -> int | None:
+        """The process of this machine that is held there."""
+        [(port,)] = self._connection.execute(
+            "SELECT client_port FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND NOT granted",
+            (_OURS, self._held[name]),
+        )
+        sockets = psutil.net_connections("tcp")
+        return next(each.pid for each in sockets if each.laddr and each.laddr.port == port)
 
     def let_go(self, name: str) -> None:
         """Hold this one no more."""

@@ -111,6 +111,11 @@ def _run_wave(stack: ChaosStack, holds: Holds, column: Column, cells: list[Cell]
     holds.let_all_go()
     column.cells += len(cells)
     wanted = {refund_id: cell.boundary for cell in cells for refund_id in cell.refund_ids}
+    see_out(stack, column, wanted)
+
+
+def see_out(stack: ChaosStack, column: Column, wanted: dict[str, Boundary]) -> None:
+    """Wait for the ends of these refunds, and count what came of them."""
     for refund_id in _not_over(stack, set(wanted)):
         column.stuck += 1
         row = stack.row(refund_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.chaos import chaos_hosts, chaos_matrix, chaos_recovery
 from tests.chaos.chaos_batches import BATCH_BOUNDARIES
 from tests.chaos.chaos_boundaries import BOUNDARIES, Boundary
+from tests.chaos.chaos_bursts import BURST_BOUNDARIES
 from tests.chaos.chaos_matrix import Column
 from tests.chaos.chaos_recovery import Recovery
 
@@ -24,6 +25,7 @@ class Findings:
     seed: int
     columns: list[Column] = field(default_factory=list)
     batch_columns: list[Column] = field(default_factory=list)
+    burst_columns: list[Column] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
     taken_over: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -31,7 +33,7 @@ class Findings:
     @property
     def is_clean(self) -> bool:
         """Nothing lost, nothing twice, nothing stuck."""
-        columns = self.columns + self.batch_columns
+        columns = self.columns + self.batch_columns + self.burst_columns
         return all(column.is_clean for column in columns) and not self.problems
 
     def told(self) -> str:
@@ -39,6 +41,7 @@ class Findings:
         parts = [
             ("A refund that has a run of its own:", chaos_matrix.table(self.columns)),
             ("Twelve refunds that a batch carries:", chaos_matrix.table(self.batch_columns)),
+            ("Ten refunds that are approved at once:", chaos_matrix.table(self.burst_columns)),
             (
                 "Many refunds in flight, killed at any moment:",
                 chaos_recovery.table(self.recoveries),
@@ -64,6 +67,8 @@ def write(found: Findings) -> None:
         _listed(BOUNDARIES),
         "Of a batch:",
         _listed(BATCH_BOUNDARIES),
+        "Of a burst:",
+        _listed(BURST_BOUNDARIES),
         _END,
     ]
     REPORT.write_text(before + "\n\n".join(generated) + after, encoding="utf-8")

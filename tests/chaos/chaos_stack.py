@@ -168,13 +168,20 @@ class ChaosStack(Stack):
     def own_runs(self, refund_ids: list[str]) -> int:
         """How many of these refunds have a run of their own, by Prefect's books."""
         keys = [runs.idempotency_key(refund_id, 1) for refund_id in refund_ids]
-        marks = ", ".join("?" for _ in keys)
+        return len(self._prefects_runs("idempotency_key", keys))
+
+    def states_of(self, run_ids: list[str]) -> list[str]:
+        """The types of the states of these runs, by Prefect's books."""
+        return self._prefects_runs("id", run_ids)
+
+    def _prefects_runs(self, column: str, values: list[str]) -> list[str]:
+        marks = ", ".join("?" for _ in values)
         books_of_prefect = f"file:{self.home / 'prefect' / 'prefect.db'}?mode=ro"
         with contextlib.closing(sqlite3.connect(books_of_prefect, uri=True)) as database:
-            [(count,)] = database.execute(
-                f"SELECT count(*) FROM flow_run WHERE idempotency_key IN ({marks})", keys
+            found = database.execute(
+                f"SELECT state_type FROM flow_run WHERE {column} IN ({marks})", values
             )
-        return int(count)
+            return [state_type for (state_type,) in found]
 
     def kill_role(self, role: str) -> None:
         """kill -9 to a role's process and all that it started; the supervisor starts it again."""

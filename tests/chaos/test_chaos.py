@@ -14,6 +14,7 @@ import pytest
 
 from tests.chaos import chaos_report
 from tests.chaos.chaos_boundaries import Boundary
+from tests.chaos.chaos_bursts import BURST_BOUNDARIES
 from tests.chaos.chaos_holds import Holds
 from tests.chaos.chaos_matrix import ALL, VICTIMS, run_column
 from tests.chaos.chaos_stack import ChaosStack
@@ -54,7 +55,7 @@ def test_so_does_a_kill_that_nobody_has_seen(
 
 
 def test_the_report_is_about_the_boundaries_that_are_struck() -> None:
-    assert chaos_report.boundaries_named() == [boundary.name for boundary in ALL]
+    assert chaos_report.boundaries_named() == [boundary.name for boundary in ALL + BURST_BOUNDARIES]
 
 
 def _strike(
