@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from refunds.settings import settings
+from tasks import books
 from tests.house import services
 
 # The order matters: Prefect reads its settings when it is first imported, after this file.
@@ -118,6 +119,8 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     settings.cache_clear()
     yield
     settings.cache_clear()
+    # A test that did what a worker does leaves nothing of it to the next.
+    books._by_blocks.clear()
 
 
 @pytest.fixture(scope="session")
