@@ -39,9 +39,9 @@ _SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # Approvers need no offers.
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    # Each loop loads every waiting refund. The ledger keeps the deadlines; a minute is
-    # close enough for what is only a backstop.
-    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+    # Each of its loops, one every few seconds, would load every waiting refund. No wait of a refund
+    # has a time in Prefect; a run that somebody suspended by hand for some time is the sweep's.
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
     # Marking a queue of three hundred refunds late is three hundred writes that help nobody:
     # the sweep knows which refund is stuck.
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",

@@ -10,7 +10,7 @@ from refunds.errors import BadInput, Conflict, SystemUnavailable
 from refunds.ledger import abandonment, effects, leases, requests, waits
 from refunds.models import State
 from refunds.steering import chosen
-from tasks import books, runs
+from tasks import books, lost_runs, runs
 
 Status = dict[str, Any]
 
@@ -105,7 +105,7 @@ async def set_going(refund_id: str) -> None:
         await runs.launch(refund_id, again=True)
     elif open_waits:
         await runs.wake(refund_id)
-    elif not leases.is_held(row, books.ledger()) and await runs.lost([row]):
+    elif not leases.is_held(row, books.ledger()) and await lost_runs.among([row]):
         await runs.launch(refund_id, again=True)
 
 

@@ -9,16 +9,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterName,
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.exceptions import FlowRunWaitTimeout, ObjectNotFound
 from prefect.flow_runs import wait_for_flow_run
@@ -35,26 +26,13 @@ REFUND_DEPLOYMENT = "refund/refund"
 BATCH_DEPLOYMENT = "batch/batch"
 NIGHTLY_DEPLOYMENT = "nightly/nightly"
 
-# What nobody has to start again: it did its work, or somebody has to look.
-_OVER = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
-
-# A run that a worker took but that did not ask the ledger for its refund within this time is
-# taken for lost with its worker; a busy queue leaves runs Scheduled, not Pending. As long as a
-# lease, so that whatever a dead host had is taken over within a minute.
-_STARTING_SECONDS = 45
-
 # A queue is worked off by scheduled time; a run that goes on with something goes before all that
 # were started within this time.
 _AHEAD = timedelta(days=1)
 
-# How many runs one question to Prefect is about: its page holds 200.
-_RUNS_AT_ONCE = 200
-
 # Prefect's client tries for minutes, and whoever stands at a door would wait with it. It answers in
 # a second and a busy one in ten; a gateway that sends a webhook gives up after about thirty.
 _ANSWER_SECONDS = 20
-# Fifty such questions in a row, about ten thousand unfinished refunds, go through in a minute.
-_ANSWERS_SECONDS = 60
 
 certificates.share()
 
@@ -69,7 +47,7 @@ def prefect() -> PrefectClient:
 
 
 @asynccontextmanager
-async def _asked(limit_seconds: float = _ANSWER_SECONDS) -> AsyncIterator[PrefectClient]:
+async def asked(limit_seconds: float = _ANSWER_SECONDS) -> AsyncIterator[PrefectClient]:
     """Prefect's API for something that can be asked again. Raises SystemUnavailable."""
     try:
         async with asyncio.timeout(limit_seconds), prefect() as client:
@@ -94,7 +72,7 @@ async def launch(
         return str(row["run_id"])
     number = row["run_number"] + 1
     request = RefundRequest.model_validate(row["request"])
-    async with _asked() as client:
+    async with asked() as client:
         deployment = await client.read_deployment_by_name(REFUND_DEPLOYMENT)
         run = await client.create_flow_run_from_deployment(
             deployment.id,
@@ -131,7 +109,7 @@ async def launch_nightly(night: date | None, replaces: str | None = None) -> str
 
     In place of a run that died one is started, however often it is asked for.
     """
-    async with _asked() as client:
+    async with asked() as client:
         deployment = await client.read_deployment_by_name(NIGHTLY_DEPLOYMENT)
         run = await client.create_flow_run_from_deployment(
             deployment.id,
@@ -139,25 +117,6 @@ async def launch_nightly(night: date | None, replaces: str | None = None) -> str
             idempotency_key=f"{replaces}:again" if replaces else None,
         )
     return str(run.id)
-
-
-async def lost_night() -> FlowRun | None:
-    """The last run that was to open a night, where it died before it could; None as a rule."""
-    begun = [StateType.CRASHED, StateType.PENDING, StateType.RUNNING, *_OVER]
-    name = NIGHTLY_DEPLOYMENT.partition("/")[2]
-    async with _asked() as client:
-        found = await client.read_flow_runs(
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun))
-            ),
-            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-            limit=1,
-        )
-    run: FlowRun | None = found[0] if found else None
-    if run is None or run.state is None or run.state.type in _OVER:
-        return None
-    return run if _is_lost({"lease_holder": None}, run) else None
 
 
 async def launch_batch(batch_id: str) -> str:
@@ -168,7 +127,7 @@ async def launch_batch(batch_id: str) -> str:
     ledger = books.ledger()
     batch = batches.read(ledger, batch_id)
     number = batch.run_number + 1
-    async with _asked() as client:
+    async with asked() as client:
         deployment = await client.read_deployment_by_name(BATCH_DEPLOYMENT)
         run = await client.create_flow_run_from_deployment(
             deployment.id,
@@ -199,7 +158,7 @@ async def finished(run_id: str, timeout_seconds: float) -> str:
 async def _retire(old_run_id: str, new_run_id: str) -> None:
     """Say on the old run's page who carries on; the fence stops it if it should still live."""
     with suppress(SystemUnavailable):
-        async with _asked() as client:
+        async with asked() as client:
             run = await client.read_flow_run(UUID(old_run_id))
             if run.state is not None and not run.state.is_final():
                 taken_over: State[Any] = Crashed(
@@ -245,9 +204,9 @@ async def wake_all(refund_ids: Iterable[str]) -> int:
 
 async def _wake_own(refund_id: str, run_id: str) -> bool:
     """Wake the refund's own run; one that can no longer be woken is replaced by a new one."""
-    async with _asked() as client:
+    async with asked() as client:
         run = await _known(client, run_id)
-        if run and run.state and not run.state.is_final() and not await _stranded(client, [run]):
+        if run and run.state and not run.state.is_final() and not await stranded(client, [run]):
             return await _rouse(client, run, run.state)
     await launch(refund_id, again=True)
     return True
@@ -281,62 +240,7 @@ def _first_in_line(now: datetime, name: str = "Scheduled") -> State[Any]:
     return Scheduled(name=name, scheduled_time=now - _AHEAD)
 
 
-# A run that was seen asleep, and when its refund was written to last.
-Asleep = set[tuple[str, datetime]]
-
-
-async def lost(rows: list[dict[str, Any]], asleep: Asleep | None = None) -> list[dict[str, Any]]:
-    """Those refunds whose own run will not go on by itself, by Prefect's word.
-
-    The caller has seen that no living process holds the lease of any of them. It is not asked
-    about the `asleep` while nothing is written to their refunds; more that sleep are added.
-    """
-    if asleep is not None:
-        asleep &= {_seen(row) for row in rows}
-        rows = [row for row in rows if _seen(row) not in asleep]
-    found: dict[str, FlowRun] = {}
-    stranded: set[str] = set()
-    run_ids = [UUID(row["run_id"]) for row in rows if row["run_id"] is not None]
-    async with _asked(_ANSWERS_SECONDS) as client:
-        for start in range(0, len(run_ids), _RUNS_AT_ONCE):
-            chunk = run_ids[start : start + _RUNS_AT_ONCE]
-            runs = await client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=chunk)),
-                limit=_RUNS_AT_ONCE,
-                sort=FlowRunSort.ID_DESC,
-            )
-            found.update({str(run.id): run for run in runs})
-            # A paused one is the waker's business.
-            stranded |= await _stranded(
-                client, [run for run in runs if run.state and run.state.is_scheduled()]
-            )
-    if asleep is not None:
-        sleeping = {run_id for run_id, run in found.items() if run.state and run.state.is_paused()}
-        asleep |= {_seen(row) for row in rows if row["run_id"] in sleeping}
-    return [
-        row for row in rows if row["run_id"] in stranded or _is_lost(row, found.get(row["run_id"]))
-    ]
-
-
-def _seen(row: dict[str, Any]) -> tuple[str, datetime]:
-    return str(row["run_id"]), row["updated_at"]
-
-
-def _is_lost(row: dict[str, Any], run: FlowRun | None) -> bool:
-    """A queued run is merely late, a paused one is the waker's business, a new one is starting."""
-    if run is None or run.state is None or run.state.is_final():
-        return True
-    if run.state.type in (StateType.SCHEDULED, StateType.PAUSED):
-        return False
-    if row["lease_holder"] is not None:
-        # It ran, and the process that held the lease is gone.
-        return True
-    # A start in the future is of a clock that was set back since: it says nothing.
-    age = abs(books.ledger().clock() - run.state.timestamp)
-    return bool(age > timedelta(seconds=_STARTING_SECONDS))
-
-
-async def _stranded(client: PrefectClient, runs: Iterable[FlowRun]) -> set[str]:
+async def stranded(client: PrefectClient, runs: Iterable[FlowRun]) -> set[str]:
     """Ids of runs whose work pool was deleted, and whose deployment has another by now.
 
     No worker will ever take them.

@@ -10,16 +10,15 @@ from refunds.errors import StepFailed
 from refunds.ledger import batches, effects, leases, requests, waits
 from refunds.ledger.access import rates, sessions
 from refunds.models import State
-from tasks import books, further_cards, payments, reports, runs
+from tasks import books, further_cards, lost_runs, payments, reports, runs
 
-# A refund that began to wait within this time is checked for a run that died lying down.
+# A refund that began to wait within this time is checked for a run that died lying down: a worker
+# finds it as soon as its lease is over, the sweep what no worker was there for.
+_JUST_LAIN_DOWN = timedelta(minutes=2)
 _FRESH_WAIT = timedelta(hours=1)
 
 # A refund that was just written to is being carried on; looking sooner only costs Prefect time.
 _QUIET = timedelta(seconds=15)
-
-# What this process saw asleep: it looks every few seconds, and thousands may be waiting.
-_asleep: runs.Asleep = set()
 
 # A refund whose runs keep dying is a puzzle for a person.
 _MOST_RUNS = 10
@@ -56,22 +55,22 @@ async def wake_ended() -> int:
 
 
 @task(name="relaunch_lost", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
-async def relaunch_lost(asleep: runs.Asleep | None = None) -> int:
+async def relaunch_lost(fresh: timedelta = _FRESH_WAIT) -> int:
     """Start a new run for every refund whose own run is gone; returns how many.
 
-    `asleep` are runs that need not be asked about again; those that sleep now are added.
+    Left alone are those that began to wait before `fresh`: when they are woken it shows.
     """
     ledger = books.ledger()
     now = ledger.clock()
     quiet = [
         row
-        for row in requests.unfinished(ledger, now - _FRESH_WAIT)
+        for row in requests.unfinished(ledger, now - fresh)
         if not leases.is_held(row, ledger)
         # A write in the future is of a clock that was set back since: it may be old.
         and (abs(now - row["updated_at"]) > _QUIET or row["lease_holder"] is not None)
     ]
     relaunched = 0
-    for row in await runs.lost(quiet, asleep):
+    for row in await lost_runs.among(quiet):
         if row["run_number"] >= _MOST_RUNS:
             _give_up(row["refund_id"])
             continue
@@ -88,8 +87,7 @@ async def recover() -> int:
     """
     books.read_blocks()
     await wake_ended.fn()
-    # The sweep, a process of its own each time, asks about all of them.
-    return await relaunch_lost.fn(_asleep) + await relaunch_batches.fn()
+    return await relaunch_lost.fn(_JUST_LAIN_DOWN) + await relaunch_batches.fn()
 
 
 @task(name="relaunch_batches", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=600)
@@ -97,7 +95,7 @@ async def relaunch_batches() -> int:
     """Start a run for every batch that has work and no run of its own that lives; how many."""
     ledger = books.ledger()
     waiting = {batch.batch_id: batch for batch in batches.to_launch(ledger)}
-    lost = await runs.lost(
+    lost = await lost_runs.among(
         [
             {"batch_id": batch.batch_id, "run_id": batch.run_id, "lease_holder": batch.lease_holder}
             for batch in waiting.values()
@@ -115,7 +113,7 @@ async def relaunch_batches() -> int:
 @task(name="relaunch_night", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=60)
 async def relaunch_night() -> int:
     """Start the night again whose run died before the ledger knew of it; returns how many."""
-    run = await runs.lost_night()
+    run = await lost_runs.night()
     if run is None or run.expected_start_time is None:
         return 0
     given = run.parameters.get("night")

@@ -207,11 +207,13 @@ def advance(ledger: Ledger, batch: Batch, cursor: str) -> None:
 def assign(ledger: Ledger, batch_id: str, run_id: str, run_number: int) -> None:
     """Make a run the batch's own, and that of every refund it carries."""
     row, now = schema.refunds.c, ledger.clock()
+    if read(ledger, batch_id).run_number >= run_number:
+        return  # nothing to write, and nobody to wait for who does
     with ledger.writing() as connection:
         found = _row(connection, batch_id, lock=True)
         if found is None or found.run_number >= run_number:
             return
-        died = 1 if found.run_id is not None and found.finished_at is None else 0
+        died = int(found.run_id not in (None, run_id) and found.finished_at is None)
         _update(
             connection,
             batch_id,

@@ -152,7 +152,8 @@ def intend_beside(page: Page, intent: Intent) -> Effect:
 def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
     """Commit that the same request is about to be sent once more; returns the effect as it is then.
 
-    It goes under the same key, or after a block as the first send of a new attempt.
+    It goes under the same key, or after a block as the first send of a new attempt, which only a
+    person may ask for. Raises LedgerRefusal when nobody did, or when there is nothing to send.
     """
     with ledger.page(refund_id, fence) as page:
         known = _row(page.connection, key)
@@ -160,6 +161,7 @@ def send_again(ledger: Ledger, refund_id: str, key: str, fence: int) -> Effect:
             raise LedgerRefusal(f"{key} is not waiting to be sent")
         change: dict[str, Any] = {"sends": known["sends"] + 1}
         if known["state"] == "blocked":
+            _check_resumed(page, known)
             anew = {"attempt": known["attempt"] + 1, "first_sent_at": page.now}
             change |= {"state": "intended", **anew}
         _update(page, key, fence=fence, **change)
@@ -315,6 +317,22 @@ def book_payment(page: Page, state: str, reservation: charges.Reservation | None
         charges.book_released(page, reservation)
     elif state == "pending":
         page.enter(State.SETTLING)
+
+
+def _check_resumed(page: Page, known: dict[str, Any]) -> None:
+    """A run begins for many reasons, also by somebody's hand in Prefect: it is nobody's word."""
+    row = schema.history.c
+    last = page.connection.execute(
+        sa.select(row.event)
+        .where(row.refund_id == page.refund_id, row.event.in_(("effect.blocked", "refund.resumed")))
+        .order_by(row.sequence.desc())
+        .limit(1)
+    ).scalar()
+    if last != "refund.resumed":
+        raise LedgerRefusal(
+            f"{known['key']} was blocked ({known['detail']}): `refunds resume` pays it anew, "
+            "`refunds abandon` gives it up"
+        )
 
 
 def _row(connection: sa.Connection, key: str) -> dict[str, Any] | None:

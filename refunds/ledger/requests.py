@@ -122,18 +122,18 @@ def unfinished(ledger: Ledger, waits_since: datetime) -> list[dict[str, Any]]:
     """Refunds that are not over and that a run of their own should be carrying on.
 
     Left out are those that wait, unless they began to wait after `waits_since`: a run that died
-    while it lay down to sleep is found here.
+    while it lay down to sleep is found here. Each with its run, its lease, and `is_waiting`.
     """
     row, wait = schema.refunds.c, schema.waits.c
-    asleep = sa.exists().where(
-        wait.refund_id == row.refund_id,
-        wait.passed_at.is_(None),
-        wait.ended_at.is_(None),
-        wait.opened_at <= waits_since,
-    )
+    waits = (wait.refund_id == row.refund_id, wait.passed_at.is_(None), wait.ended_at.is_(None))
+    # Every few seconds, and of thousands: what was asked for is not read with them.
     query = (
-        sa.select(schema.refunds)
-        .where(row.outcome.is_(None), ~asleep)
+        sa.select(
+            *(row.refund_id, row.run_id, row.run_number, row.updated_at),
+            *(row.lease_holder, row.lease_expires_at),
+            sa.exists().where(*waits).label("is_waiting"),
+        )
+        .where(row.outcome.is_(None), ~sa.exists().where(*waits, wait.opened_at <= waits_since))
         .where(sa.or_(row.lane == "now", row.given_up.is_not(None)))
         .order_by(row.refund_id)
     )

@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from refunds.errors import (
+    LedgerRefusal,
     NeedsAttention,
     RefundError,
     StaleRunner,
@@ -182,7 +183,7 @@ async def _once(call: _Call, known: Effect, desk: Desk) -> None:
         if found is not None:
             await desk.record(road, Ending(key, action.judge(found), found), call.end)
             return None
-        known = await write(effects.send_again, road.refund_id, key, road.fence)
+        known = await _sent_again(call, desk)
     try:
         response = await action.send(known.wire_key)
     except SystemUnavailable as error:
@@ -204,6 +205,19 @@ async def _once(call: _Call, known: Effect, desk: Desk) -> None:
         return None
     await desk.record(road, Ending(key, action.judge(response), response), call.end)
     return None
+
+
+async def _sent_again(call: _Call, desk: Desk) -> Effect:
+    """Commit that it is about to be sent once more; where it may not be, the step has failed."""
+    road = call.road
+    try:
+        known: Effect = await write(effects.send_again, road.refund_id, call.action.key, road.fence)
+    except StaleRunner:
+        raise
+    except LedgerRefusal as error:
+        await desk.failed(road, call.doing.step(road), error)
+        raise
+    return known
 
 
 async def _refused(call: _Call, detail: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from refunds.clock import system_clock
 from refunds.ledger import batches, schema, waits
-from tasks import runs, upkeep
+from tasks import lost_runs, runs, upkeep
 from tests.batch.batch_world import World
 
 # Longer than the night and the patience with a settlement together.
@@ -97,7 +97,7 @@ def test_a_night_whose_run_died_before_it_was_opened_is_started_again(
         launched.append((night, replaces))
         return "run-2"
 
-    monkeypatch.setattr(runs, "lost_night", lost_night)
+    monkeypatch.setattr(lost_runs, "night", lost_night)
     monkeypatch.setattr(runs, "launch_nightly", launch_nightly)
     assert asyncio.run(upkeep.relaunch_night.fn()) == 1
     assert launched == [(begun.date(), "run-1")]

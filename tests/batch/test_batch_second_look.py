@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import sqlalchemy as sa
 
+from refunds import history_document
 from refunds.clock import system_clock
 from refunds.ledger import batches, schema, waits
 from refunds.models import Outcome
+from refunds.replay import replay
+from tasks.batch import asides
 from tests.batch.batch_world import World
 
 
@@ -56,3 +60,29 @@ def test_a_refused_payment_holds_no_money_however_late_it_is_told(world: World) 
             "released"
         }
     assert world.broken() == []
+
+
+def test_a_payment_that_was_blocked_as_the_batch_died_is_not_attempted_anew_without_a_person(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = world.requests(2, "blocked")
+    batch_id = world.take_together(wanted)
+    fault = {"endpoint": "POST /gateway/v1/refunds", "kind": "decline", "times": 1}
+    world.faults({**fault, "status": 400, "code": "charge_disputed"})
+
+    async def dies(_chunk: object, errors: dict[str, Exception]) -> None:
+        if errors:
+            raise ConnectionResetError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asides, "put_aside", dies)
+        with pytest.RaisesGroup(ConnectionResetError, flatten_subgroups=True):
+            world.carry(batch_id)
+    world.carry(batch_id)
+    by_state = {world.row(request.refund_id)["state"]: request for request in wanted}
+    stuck = by_state["needs_attention"]
+    assert "`refunds resume` pays it anew" in world.row(stuck.refund_id)["attention"]
+    assert world.row(by_state["completed"].refund_id)["outcome"] == "PAID"
+    assert [act for act in world.acts() if act["key"] == f"{stuck.refund_id}:issue_refund:2"] == []
+    assert world.broken() == []
+    assert replay(history_document.of(world.ledger, stuck.refund_id)).difference is None

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pydantic import SecretStr
+from prefect.settings.models.server.services import ServerServicesPauseExpirationsSettings
+from pydantic import AliasChoices, SecretStr
 
 from deployments import stack_environment, stack_nights, stack_people, stack_roles
 from deployments.process_identity import ProcessIdentity
@@ -112,6 +113,16 @@ def test_each_home_has_its_own_password_for_prefect_that_only_its_owner_reads(
         assert settings.prefect_auth_file.stat().st_mode & 0o777 == 0o600
         assert "AUTH" not in str(stack_environment.run_environment(settings, {}))
     assert homes[0].embedded_auth_string != homes[1].embedded_auth_string
+
+
+def test_prefects_server_leaves_what_waits_alone_unless_told_otherwise(tmp_path: Path) -> None:
+    name = "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED"
+    setting = ServerServicesPauseExpirationsSettings.model_fields["enabled"]
+    assert isinstance(setting.validation_alias, AliasChoices)
+    assert name.lower() in setting.validation_alias.choices
+    settings = Settings(home=tmp_path)
+    assert stack_environment.server_environment(settings, {})[name] == "false"
+    assert stack_environment.server_environment(settings, {name: "true"})[name] == "true"
 
 
 def test_prefect_asks_for_nothing_when_that_is_said(tmp_path: Path) -> None:

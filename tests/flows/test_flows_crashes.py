@@ -6,9 +6,12 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Crashed, Pending, Running, Suspended
 
 from refunds.ledger import effects, requests
-from tasks import runs, upkeep
+from refunds.models import RefundRequest
+from tasks import lost_runs, runs, upkeep
 from tests.flows.flows_world import World, fault, until
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +58,23 @@ async def test_a_refund_killed_in_a_step_is_finished_once_by_a_further_run(
     assert len(world.events(request, "run.launched")) == 1
 
 
+@pytest.mark.parametrize("finder", ["the sweep", "a worker"])
+async def test_whoever_looks_for_lost_refunds_starts_them_again(world: World, finder: str) -> None:
+    request = world.request()
+    match = {"refund_id": request.refund_id}
+    world.faults(fault("POST /logistics/v1/labels", "timeout_after", match=match, seconds=60))
+    process = world.start_elsewhere(request)
+    key = f"{request.refund_id}:create_return_label"
+    await until(lambda: key in world.acts(request), "the label is made")
+    process.kill()
+    process.wait()
+    await (upkeep.recover() if finder == "a worker" else world.sweep())
+    assert len(world.events(request, "run.launched")) == 1
+    while (await world.work(request)).name == "Suspended":
+        await world.pass_time(request, hours=1)
+    world.assert_paid_once(request)
+
+
 async def test_a_refund_killed_while_it_waits_is_decided_and_paid_once(world: World) -> None:
     request = world.request(200_000)
     process = world.start_elsewhere(request)
@@ -69,32 +89,68 @@ async def test_a_refund_killed_while_it_waits_is_decided_and_paid_once(world: Wo
     world.assert_paid_once(request)
 
 
-async def test_a_worker_asks_once_about_a_run_that_sleeps_until_its_refund_is_written_to(
+async def test_runs_that_sleep_as_they_should_are_counted_and_not_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = world.request(200_000)
-    await world.refunds.submit([request])
-    assert (await world.work(request)).name == "Suspended"
-    run_id = world.row(request)["run_id"]
-    asked: list[list[str]] = []
-    really = PrefectClient.read_flow_runs
+    asleep = [await _suspended(world) for _ in range(3)]
+    rows = [{**world.row(request), "is_waiting": True} for request in asleep]
+    read = _noting("read_flow_runs", monkeypatch)
+    assert await lost_runs.among(rows) == []
+    assert read == []
 
-    async def counted(client: PrefectClient, **about: Any) -> Any:
-        asked.append([str(each) for each in about["flow_run_filter"].id.any_])
-        return await really(client, **about)
+    # What else is asked about is asked for by name.
+    queued = world.request()
+    await world.refunds.submit([queued])
+    assert await lost_runs.among([*rows, world.row(queued)]) == []
+    assert read == [world.row(queued)["run_id"]]
 
-    monkeypatch.setattr(PrefectClient, "read_flow_runs", counted)
-    asleep: runs.Asleep = set()
+
+@pytest.mark.parametrize("loss", ["deleted", "cancelled", "crashed"])
+async def test_a_refund_whose_run_goes_while_it_waits_gets_another(world: World, loss: str) -> None:
+    request, other = await _suspended(world), await _suspended(world)
+    before, others = world.row(request), world.row(other)
+    async with get_client() as client:
+        if loss == "deleted":
+            await client.delete_flow_run(UUID(before["run_id"]))
+        else:
+            state: State[Any] = Cancelled() if loss == "cancelled" else Crashed()
+            await client.set_flow_run_state(UUID(before["run_id"]), state, force=True)
     with world.later(seconds=90):
-        for _ in range(3):
-            await upkeep.relaunch_lost.fn(asleep)
-    assert sum(run_id in ids for ids in asked) == 1
+        assert await upkeep.relaunch_lost.fn() >= 1
+    assert world.row(request)["run_number"] == before["run_number"] + 1
+    assert world.row(other)["run_number"] == others["run_number"]
 
-    await world.refunds.decide(request.refund_id, "approve", person="lea")
+
+async def test_a_refund_that_waits_for_long_is_left_to_whoever_wakes_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = world.row(await _suspended(world))["run_id"]
+    counted = _noting("count_flow_runs", monkeypatch)
+    with world.later(seconds=90):
+        await upkeep.recover()
+    assert run_id in counted
+    counted.clear()
     with world.later(seconds=180):
-        await upkeep.relaunch_lost.fn(asleep)
-    assert sum(run_id in ids for ids in asked) == 2
-    assert (await world.work(request)).is_completed()
+        await upkeep.recover()
+    assert run_id not in counted
+    # The sweep still looks, for an hour.
+    with world.later(seconds=180):
+        await upkeep.relaunch_lost.fn()
+    assert run_id in counted
+
+
+async def test_a_run_that_somebody_suspended_for_some_time_is_lost_after_it(world: World) -> None:
+    request = world.request()
+    await world.refunds.submit([request])
+    run_id = UUID(world.row(request)["run_id"])
+    async with get_client() as client:
+        states: list[State[Any]] = [Pending(), Running(), Suspended(timeout_seconds=60)]
+        for state in states:
+            await client.set_flow_run_state(run_id, state)
+    with world.later(seconds=30):
+        assert await lost_runs.among([world.row(request)]) == []
+    with world.later(seconds=90):
+        assert await lost_runs.among([world.row(request)]) == [world.row(request)]
 
 
 async def test_a_run_that_takes_over_goes_before_all_that_nobody_has_begun(world: World) -> None:
@@ -105,6 +161,27 @@ async def test_a_run_that_takes_over_goes_before_all_that_nobody_has_begun(world
     first = requests.read(world.ledger, queued.refund_id)["run_id"]
     due = {run_id: await _due_at(run_id) for run_id in (further, first)}
     assert due[further] < due[first]
+
+
+async def _suspended(world: World) -> RefundRequest:
+    request = world.request(200_000)
+    await world.refunds.submit([request])
+    assert (await world.work(request)).name == "Suspended"
+    return request
+
+
+def _noting(call: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the runs that Prefect is asked about by this call of its client."""
+    asked: list[str] = []
+    really = getattr(PrefectClient, call)
+
+    async def noted(client: PrefectClient, **about: Any) -> Any:
+        about_ids = about["flow_run_filter"].id
+        asked.extend(str(each) for each in (about_ids.any_ if about_ids else ()))
+        return await really(client, **about)
+
+    monkeypatch.setattr(PrefectClient, call, noted)
+    return asked
 
 
 async def _due_at(run_id: str) -> datetime:

@@ -144,6 +144,24 @@ def test_a_door_that_dies_before_it_starts_the_bursts_run_leaves_it_to_be_found(
     assert burst_id not in {batch.batch_id for batch in batches.to_launch(desk.ledger)}
 
 
+def test_who_comes_late_with_the_run_that_a_batch_has_waits_for_nobody(desk: Desk) -> None:
+    burst_id, _ = gathered(desk)
+    batches.assign(desk.ledger, burst_id, "run-of-the-burst", 1)
+    with desk.ledger.writing() as connection:
+        # That run is about to write the batch's row.
+        connection.execute(schema.batches.update().values(cursor="rf"))
+        batches.assign(desk.ledger, burst_id, "run-of-the-burst", 1)
+
+
+def test_a_run_that_was_quicker_than_the_door_that_started_it_has_not_died(desk: Desk) -> None:
+    burst_id, _ = gathered(desk)
+    assert batches.take(desk.ledger, burst_id, "run-of-the-burst") is not None
+    batches.assign(desk.ledger, burst_id, "run-of-the-burst", 1)
+    assert batches.read(desk.ledger, burst_id).deaths == 0
+    batches.assign(desk.ledger, burst_id, "run-2", 2)
+    assert batches.read(desk.ledger, burst_id).deaths == 1
+
+
 def test_its_own_run_is_turned_away_before_and_after_the_burst_has_a_run(desk: Desk) -> None:
     burst_id, [runner] = gathered(desk, 1)
     lease = leases.take(desk.ledger, runner.refund_id, "run-1")

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from refunds.errors import KeyReused, LedgerRefusal
-from refunds.ledger import effects, requests
+from refunds.ledger import effects, history, requests
 from tests.ledger.ledger_desk import Desk, at_once
 
 
@@ -154,6 +154,9 @@ def test_a_blocked_payment_keeps_its_money_and_goes_on_as_a_new_attempt(desk: De
     known = desk.intend(runner)
     assert (known.state, known.wire_key) == ("blocked", runner.payment_key)
     desk.clock.advance(3_600)
+    with pytest.raises(LedgerRefusal, match=r"blocked \(charge_disputed\): `refunds resume`"):
+        effects.send_again(desk.ledger, runner.refund_id, runner.payment_key, runner.fence)
+    history.append(desk.ledger, runner.refund_id, "refund.resumed", {}, runner.fence)
     again = effects.send_again(desk.ledger, runner.refund_id, runner.payment_key, runner.fence)
     assert (again.state, again.wire_key) == ("intended", f"{runner.payment_key}:2")
     # What the gateway keeps of the new key begins with its own first send.

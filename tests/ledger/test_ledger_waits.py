@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from refunds.errors import StaleRunner
-from refunds.ledger import effects, history, leases, schema, waits
+from refunds.ledger import effects, history, leases, requests, schema, waits
 from refunds.ledger.waits import WAKE_AGAIN_SECONDS
 from tests.ledger.ledger_desk import Desk, Runner, at_once
 
@@ -202,3 +202,22 @@ def test_a_wake_up_from_before_the_clock_was_set_back_is_given_again(desk: Desk)
     assert claim(desk, runner) is None
     desk.clock.advance(-3_600)
     assert claim(desk, runner) == "run-1"
+
+
+def test_a_wait_is_unfinished_work_while_it_is_fresh_and_again_when_it_has_ended(
+    desk: Desk,
+) -> None:
+    runner = desk.asked()
+
+    def is_waiting(since: timedelta) -> bool | None:
+        found = requests.unfinished(desk.ledger, desk.clock() - since)
+        rows = {row["refund_id"]: row["is_waiting"] for row in found}
+        return rows.get(runner.refund_id)
+
+    assert is_waiting(timedelta(hours=1)) is False
+    wait(desk, runner)
+    desk.clock.advance(60)
+    assert is_waiting(timedelta(hours=1)) is True
+    assert is_waiting(timedelta(seconds=59)) is None
+    desk.decide(runner, "approve")
+    assert is_waiting(timedelta(seconds=59)) is False

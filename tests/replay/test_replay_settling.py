@@ -75,6 +75,26 @@ def test_not_paid_it_is_paid_anew_when_it_is_resumed(world: Rehearsal) -> None:
     assert replay(world.document(request)).difference is None
 
 
+def test_not_paid_no_run_pays_it_that_began_without_a_person(world: Rehearsal) -> None:
+    request = unknown(world)
+    settle(world, request, None)
+    # As one that is forced in Prefect, or takes the place of one that was lost there.
+    for _ in range(2):
+        assert world.run(request) == "suspended"
+    assert wire_keys(world, request) == []
+    assert world.payment(request).state == "blocked"
+    assert charges.holds_money(world.ledger, request.refund_id)
+    row = world.row(request)
+    assert row["state"] == "needs_attention"
+    assert "not paid, by the word of lea: asked them" in row["attention"]
+    assert "`refunds resume`" in row["attention"]
+    world.do(AsyncRefunds().resume(request.refund_id, person="lea"))
+    assert world.run(request) == "PAID"
+    assert wire_keys(world, request) == [f"{request.refund_id}:issue_refund:2"]
+    assert problems(world, request) == []
+    assert replay(world.document(request)).difference is None
+
+
 def test_not_paid_it_can_be_given_up(world: Rehearsal) -> None:
     request = unknown(world)
     settle(world, request, None)

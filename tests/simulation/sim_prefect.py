@@ -126,6 +126,11 @@ class _Client:
         wanted = {str(run_id) for run_id in flow_run_filter.id.any_}
         return [run for run_id, run in self._server.runs.items() if run_id in wanted]
 
+    async def count_flow_runs(self, *, flow_run_filter: Any) -> int:
+        types = flow_run_filter.state.type.any_
+        found = await self.read_flow_runs(flow_run_filter=flow_run_filter)
+        return sum(run.state.type in types for run in found)
+
     async def set_flow_run_state(self, run_id: uuid.UUID, state: State[Any]) -> None:
         await self._server._asked()
         self._server.set_state(str(run_id), state)

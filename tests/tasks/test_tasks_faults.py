@@ -4,8 +4,10 @@ import contextlib
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from refunds.errors import StepRefused, StepUnknown, SystemUnavailable
+from refunds.ledger import effects
 from sandbox.testing import until
 from tests.tasks.tasks_world import MAKING, PAY, STEPS, UNDOING, Step, World, fault
 
@@ -174,3 +176,22 @@ def test_a_send_that_acts_after_we_gave_up_is_found_and_not_doubled(
 
     until(is_done)
     assert len(world.acts(step.key(case))) == 1
+
+
+@each_asking_way
+def test_what_the_ledger_could_not_write_down_is_not_done_and_is_found_not_doubled(
+    world: World, step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("UPDATE effects", {}, ConnectionError("the ledger is away"))
+
+    case, arguments = world.ready(step)
+    with monkeypatch.context() as patch:
+        patch.setattr(effects, "record", away)
+        with pytest.raises(OperationalError):
+            world.perform(step, arguments)
+    assert world.effect(step.key(case)).state == "intended"
+    assert len(world.acts(step.key(case))) == 1
+    world.perform(step, arguments)
+    assert world.effect(step.key(case)).state == "succeeded"
+    assert [act["sends"] for act in world.acts(step.key(case))] == [1]
