@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import types
 from collections.abc import Coroutine, Generator
@@ -11,9 +12,17 @@ from typing import Any
 _pids = itertools.count(1)
 
 
-@types.coroutine
-def pause(point: str) -> Generator[str, None, None]:
+async def pause(point: str) -> None:
     """A place where the scheduler may let somebody else go first."""
+    if asyncio._get_running_loop() is not None:
+        # A part of a process: its other parts may go first as well.
+        await asyncio.sleep(0)
+    else:
+        await _stop(point)
+
+
+@types.coroutine
+def _stop(point: str) -> Generator[str, None, None]:
     yield point
 
 

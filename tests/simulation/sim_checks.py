@@ -80,6 +80,10 @@ def in_the_end(engine: sa.Engine, outside: Outside) -> None:
         dossiers = list(read_all(connection, problems))
         # There is no shop history here: what it gave back before is nothing.
         check_charges(connection, books, problems)
+        asleep = sa.select(schema.runs.c.run_id).where(schema.runs.c.left_asleep_at.is_not(None))
+        problems += [
+            f"a burst left run {run_id} asleep" for run_id in connection.execute(asleep).scalars()
+        ]
     for dossier in dossiers:
         problems += rules.broken(dossier)
         problems += disagreements(dossier, books.ours.get(dossier.refund_id, []))
@@ -87,6 +91,16 @@ def in_the_end(engine: sa.Engine, outside: Outside) -> None:
         problems += _undone(dossier, outside)
     if problems:
         raise Violated("; ".join(problems))
+
+
+def no_decision_was_lost(engine: sa.Engine, decided: dict[str, str]) -> None:
+    """What a door has said to a person is what the ledger says: by approval."""
+    with engine.connect() as connection:
+        rows = connection.execute(schema.approvals.select()).mappings()
+        stored = {row["approval_id"]: row["status"] for row in rows}
+    for approval_id, status in decided.items():
+        if stored[approval_id] not in (status, "superseded"):
+            raise Violated(f"{approval_id} was {status}, is {stored[approval_id]}")
 
 
 def _unfinished(dossier: Dossier) -> Iterator[str]:

@@ -28,7 +28,7 @@ class Run:
     """One flow run on the server."""
 
     id: uuid.UUID
-    request: dict[str, Any]
+    parameters: dict[str, Any]
     state: State[Any]
     pause_keys: set[str] = field(default_factory=set)
     inputs: list[Any] = field(default_factory=list)
@@ -87,10 +87,11 @@ class FakePrefect:
         if self.is_down:
             raise httpx.ConnectError("the server is away")
 
-    def create(self, request: dict[str, Any], key: str) -> Run:
+    def create(self, deployment_id: str, parameters: dict[str, Any], key: str) -> Run:
         """Schedule a run, once per idempotency key."""
         if key not in self._by_key:
-            run = Run(uuid.UUID(int=next(self._numbers)), request, self.at(Scheduled()))
+            number = uuid.UUID(int=next(self._numbers))
+            run = Run(number, parameters, self.at(Scheduled()), deployment_id=deployment_id)
             self.runs[str(run.id)] = self._by_key[key] = run
         return self._by_key[key]
 
@@ -105,9 +106,9 @@ class _Client:
         await self._server._asked()
         return SimpleNamespace(id=name)
 
-    async def create_flow_run_from_deployment(self, _deployment: Any, **given: Any) -> Run:
+    async def create_flow_run_from_deployment(self, deployment: str, **given: Any) -> Run:
         await self._server._asked()
-        run = self._server.create(given["parameters"]["request"], given["idempotency_key"])
+        run = self._server.create(deployment, given["parameters"], given["idempotency_key"])
         await pause("prefect: created")
         return run
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sqlite3
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ import tasks.http
 from flows import waiting
 from refunds import ledger as ledger_package
 from refunds import policy_file
-from refunds.ledger import Ledger, engine, leases
+from refunds.ledger import Ledger, engine, leases, policies
 from tasks import (
     books,
     cards,
@@ -38,6 +39,20 @@ from tasks import (
     sleepers,
     upkeep,
 )
+from tasks.batch import (
+    assessing,
+    batches,
+    hearing,
+    own_runs,
+    paying,
+    performing,
+    questions,
+    reporting,
+    reserving,
+    sharding,
+    telling,
+)
+from tests.simulation import sim_loop
 from tests.simulation.sim_actors import Actor, Process, pause
 from tests.simulation.sim_outside import Outside
 from tests.simulation.sim_prefect import FakePrefect
@@ -45,10 +60,11 @@ from tests.simulation.sim_prefect import FakePrefect
 _TASK_MODULES = (
     *(cards, coupons, crm, logistics, model, notices),
     *(orders, payments, records, risk, sleepers, upkeep),
+    *(assessing, batches, hearing, paying, questions, reporting, reserving, sharding, telling),
 )
-_POLICY = policy_file.parse(
-    policy_file.DEFAULT_POLICY_FILE.read_text(encoding="utf-8"), "the default policy"
-)
+_WITH_A_LOG = (own_runs, performing, reporting, sharding, sleepers, upkeep)
+_POLICY_TEXT = policy_file.DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
+_POLICY = policy_file.parse(_POLICY_TEXT, "the default policy")
 _SHOP_TABLES = (
     "CREATE TABLE orders (order_id, customer_id, status, currency)",
     "CREATE TABLE order_items (order_id, item_id, name, price_minor, line_no)",
@@ -87,11 +103,15 @@ class Wiring:
             for table in _SHOP_TABLES:
                 connection.exec_driver_sql(table)
         self.driver = _raw(self.engine)
+        now = Ledger(self.engine, lambda: datetime.now(UTC))
+        policies.remember.__wrapped__(now, _POLICY.full_version, _POLICY_TEXT)
         self._empty = [(each, _copy(each)) for each in (self.engine, self.shop)]
         self.skew: dict[str, timedelta] = {}
         self.processes: dict[str, Process] = {}
         self.actor: Actor | None = None
         self.is_over = False
+        self.burst_from = 1_000
+        self.unforeseen: list[BaseException] = []
         self.now: datetime
         self.outside: Outside
         self.prefect: FakePrefect
@@ -102,6 +122,7 @@ class Wiring:
             empty.backup(_raw(each))
         self.now, self.outside, self.prefect = now, outside, prefect
         self.skew, self.processes, self.actor, self.is_over = {}, {}, None, False
+        self.unforeseen = []
 
     def step(self, actor: Actor) -> None:
         """Let an actor go on to its next await, as its own process."""
@@ -170,6 +191,18 @@ class Wiring:
     def _client(self) -> AbstractAsyncContextManager[Any]:
         return self.prefect.client()
 
+    def _not_foreseen(self, *_: Any) -> None:
+        error = sys.exc_info()[1]
+        assert error is not None
+        self.unforeseen.append(error)
+
+    def turn_by_turn(self, begin: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """What needs an event loop."""
+        return sim_loop.turn_by_turn(begin, lambda: self.now, self._later)
+
+    def _later(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
     async def _suspend(self, wait_for_input: Any = None, key: str = "") -> None:
         del wait_for_input
         await self.prefect.suspend(self._run_id(), key)
@@ -177,6 +210,7 @@ class Wiring:
     def patch(self, patch: pytest.MonkeyPatch) -> None:
         """Bend every way out."""
         run = _RunId(self._run_id)
+        log = SimpleNamespace(warning=_no_word, exception=self._not_foreseen)
         deployed = SimpleNamespace(flow_run=SimpleNamespace(deployment_id="refund"))
         for owner, name, value in (
             (books, "ledger", self.ledger),
@@ -191,9 +225,9 @@ class Wiring:
             (records, "acreate_markdown_artifact", _nothing),
             (runs, "prefect", self._client),
             (runs, "flow_run", run),
-            # A batch needs an event loop: here everybody goes on alone.
-            (runs, "settings", lambda: SimpleNamespace(burst_from=1_000)),
-            (upkeep, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None)),
+            (runs, "settings", lambda: SimpleNamespace(burst_from=self.burst_from)),
+            (batches, "flow_run", run),
+            *((module, "get_run_logger", lambda: log) for module in _WITH_A_LOG),
             (waiting, "FlowRunContext", SimpleNamespace(get=lambda: deployed)),
             (waiting, "asuspend_flow_run", self._suspend),
             (leases, "holder_of_this_process", self._holder),
@@ -253,6 +287,10 @@ class Step:
                 self._wiring.now += timedelta(seconds=5)
                 await pause(f"{self._task.name}: tries again")
         return await self._task.fn(*given, **named)
+
+
+def _no_word(*_: Any) -> None:
+    """A log nobody reads."""
 
 
 async def _nothing(**_: Any) -> None:

@@ -15,14 +15,14 @@ import pytest
 
 from refunds.errors import StepFailed
 from refunds.ledger import requests
-from tasks import effect, runs, upkeep
+from tasks import effect, runs, sleepers, upkeep
 from tests.simulation import sim_outside
 from tests.simulation.sim_checks import Violated
 from tests.simulation.sim_story import Story
 from tests.simulation.sim_tape import Tape, shrink
 from tests.simulation.sim_wiring import Wiring
 
-# About fifteen seconds on an idle core; each story is some 250 places where somebody else may
+# About twenty seconds on an idle core; each story is some 340 places where somebody else may
 # go first. The long way is by the environment.
 _STORIES = int(os.environ.get("REFUNDS_SIMULATION_STORIES", "60"))
 _LENGTH = 140
@@ -130,6 +130,27 @@ def test_it_finds_a_sweep_that_relaunches_nothing(
 
     monkeypatch.setattr(upkeep, "relaunch_lost", nothing)
     assert _finds(wired, "is stuck in")
+
+
+def test_it_finds_a_burst_that_nobody_starts_when_its_door_has_died(
+    wired: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing() -> int:
+        return 0
+
+    monkeypatch.setattr(upkeep, "relaunch_batches", nothing)
+    assert _finds(wired, "is stuck in")
+
+
+def test_it_finds_a_burst_whose_sleepers_nobody_ends(
+    wired: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_burst: object = None) -> int:
+        return 0
+
+    monkeypatch.setattr(sleepers, "end_sleepers", nothing)
+    monkeypatch.setattr(sleepers, "end_late_sleepers", nothing)
+    assert _finds(wired, "a burst left run")
 
 
 def test_it_finds_a_decision_that_wakes_nobody(
