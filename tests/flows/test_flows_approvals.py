@@ -248,7 +248,8 @@ async def test_what_was_seen_is_what_is_decided(world: World) -> None:
     await _reject(world, request, task)
 
 
-async def test_a_decision_whose_wake_up_was_lost_is_found_by_the_sweep(world: World) -> None:
+@pytest.mark.parametrize("finder", ["the sweep", "a worker"])
+async def test_a_decision_whose_wake_up_was_lost_is_found(world: World, finder: str) -> None:
     from refunds.ledger import approvals
     from refunds.ledger.approvals import Vote
 
@@ -256,7 +257,7 @@ async def test_a_decision_whose_wake_up_was_lost_is_found_by_the_sweep(world: Wo
     task = await world.start_waiting(request)
     vote = Vote(choice="approve", person="lea", channel="cli", verified=True)
     approvals.decide(world.ledger, request.refund_id, vote)
-    await upkeep.wake_ended.fn()
+    await (upkeep.recover() if finder == "a worker" else world.sweep())
     await world.end_of(task)
     world.assert_paid_once(request)
 

@@ -58,6 +58,23 @@ async def test_a_refund_killed_in_a_step_is_finished_once_by_a_further_run(
     assert len(world.events(request, "run.launched")) == 1
 
 
+@pytest.mark.parametrize("finder", ["the sweep", "a worker"])
+async def test_whoever_looks_for_lost_refunds_starts_them_again(world: World, finder: str) -> None:
+    request = world.request()
+    match = {"refund_id": request.refund_id}
+    world.faults(fault("POST /logistics/v1/labels", "timeout_after", match=match, seconds=60))
+    process = world.start_elsewhere(request)
+    key = f"{request.refund_id}:create_return_label"
+    await until(lambda: key in world.acts(request), "the label is made")
+    process.kill()
+    process.wait()
+    await (upkeep.recover() if finder == "a worker" else world.sweep())
+    assert len(world.events(request, "run.launched")) == 1
+    while (await world.work(request)).name == "Suspended":
+        await world.pass_time(request, hours=1)
+    world.assert_paid_once(request)
+
+
 async def test_a_refund_killed_while_it_waits_is_decided_and_paid_once(world: World) -> None:
     request = world.request(200_000)
     process = world.start_elsewhere(request)
