@@ -19,7 +19,7 @@ from refunds.errors import SystemUnavailable
 from refunds.ledger import batches, schema
 from refunds.models import RefundRequest
 from refunds.settings import settings
-from tasks import runs, sleepers, upkeep
+from tasks import lost_runs, runs, sleepers, upkeep
 from tests.flows.flows_world import World
 
 pytestmark = [
@@ -200,15 +200,15 @@ async def test_a_batch_that_was_started_since_it_was_found_without_a_run_keeps_t
         await world.refunds.submit(wanted)
     batch_id = world.row(wanted[0])["batch_id"]
     started: list[str] = []
-    really = runs.lost
+    really = lost_runs.among
 
-    async def lost(rows: Any, *more: Any) -> Any:
-        found = await really(rows, *more)
+    async def among(rows: Any) -> Any:
+        found = await really(rows)
         # Its door comes a moment after it was found.
         started.append(await runs.launch_batch(batch_id))
         return found
 
-    monkeypatch.setattr(runs, "lost", lost)
+    monkeypatch.setattr(lost_runs, "among", among)
     await upkeep.relaunch_batches.fn()
     assert [batches.read(world.ledger, batch_id).run_id] == started
     await carry(world, batch_id)
