@@ -105,7 +105,8 @@ async def relaunch_batches() -> int:
         batch = waiting[row["batch_id"]]
         if batch.deaths >= _MOST_RUNS:
             batches.dissolve(ledger, batch)
-        else:
+        elif batches.read(ledger, batch.batch_id).run_id == batch.run_id:
+            # Else a door has started it since it was found.
             await runs.launch_batch(batch.batch_id)
     return len(lost)
 

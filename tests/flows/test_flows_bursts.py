@@ -15,10 +15,11 @@ from prefect.flow_engine import run_flow
 
 from flows.batch import batch as batch_flow
 from flows.refund import refund
+from refunds.errors import SystemUnavailable
 from refunds.ledger import batches, schema
 from refunds.models import RefundRequest
 from refunds.settings import settings
-from tasks import runs, sleepers
+from tasks import lost_runs, runs, sleepers, upkeep
 from tests.flows.flows_world import World
 
 pytestmark = [
@@ -184,3 +185,32 @@ async def test_a_burst_whose_door_died_is_started_by_the_sweep_and_its_sleepers_
         )
     assert (await world.sweep())["ended"] >= len(slept)
     assert {await state_of(world, run_id) for run_id in slept} == {("COMPLETED", "CarriedByBatch")}
+
+
+async def test_a_batch_that_was_started_since_it_was_found_without_a_run_keeps_that_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [world.request() for _ in range(2)]
+    with monkeypatch.context() as patch:
+
+        async def away(_batch_id: str) -> str:
+            raise SystemUnavailable("prefect", "away")
+
+        patch.setattr(runs, "launch_batch", away)
+        await world.refunds.submit(wanted)
+    batch_id = world.row(wanted[0])["batch_id"]
+    started: list[str] = []
+    really = lost_runs.among
+
+    async def among(rows: Any) -> Any:
+        found = await really(rows)
+        # Its door comes a moment after it was found.
+        started.append(await runs.launch_batch(batch_id))
+        return found
+
+    monkeypatch.setattr(lost_runs, "among", among)
+    await upkeep.relaunch_batches.fn()
+    assert [batches.read(world.ledger, batch_id).run_id] == started
+    await carry(world, batch_id)
+    for request in wanted:
+        world.assert_paid_once(request)
