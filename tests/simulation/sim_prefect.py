@@ -87,11 +87,15 @@ class FakePrefect:
         if self.is_down:
             raise httpx.ConnectError("the server is away")
 
-    def create(self, deployment_id: str, parameters: dict[str, Any], key: str) -> Run:
-        """Schedule a run, once per idempotency key."""
+    def create(
+        self, deployment_id: str, parameters: dict[str, Any], key: str, state: State[Any]
+    ) -> Run:
+        """Schedule a run, or let it sleep from the beginning, once per idempotency key."""
         if key not in self._by_key:
             number = uuid.UUID(int=next(self._numbers))
-            run = Run(number, parameters, self.at(Scheduled()), deployment_id=deployment_id)
+            run = Run(number, parameters, self.at(state), deployment_id=deployment_id)
+            if state.state_details.pause_key:
+                run.pause_keys.add(state.state_details.pause_key)
             self.runs[str(run.id)] = self._by_key[key] = run
         return self._by_key[key]
 
@@ -108,7 +112,8 @@ class _Client:
 
     async def create_flow_run_from_deployment(self, deployment: str, **given: Any) -> Run:
         await self._server._asked()
-        run = self._server.create(deployment, given["parameters"], given["idempotency_key"])
+        state: State[Any] = given.get("state") or Scheduled()
+        run = self._server.create(deployment, given["parameters"], given["idempotency_key"], state)
         await pause("prefect: created")
         return run
 

@@ -48,8 +48,7 @@ _ORDERS = {
     "#W3": ("pending", {"i1": 1_200_000}),
     "#W4": ("pending", {"i1": 600_000}),
 }
-# A story is about three refunds: in some of them two at once make a burst, or one does.
-_BURSTS_FROM = (1_000, 1, 0)
+_BURSTS_FROM = (1_000, 1, 0)  # A story has three refunds: so few make a burst in some.
 _PAUSES_SECONDS = (31, 50, 600, 7_200, 90_000)
 # Runs that die are given up after ten: a story stays below.
 _MOST_KILLS = 7
@@ -338,8 +337,10 @@ class Story:
             self.wiring.now = max(self.wiring.now, due_at)
 
     def _help(self) -> None:
-        """Those that need a person get one, the next day: keys are forgotten by then."""
+        """The next day, keys forgotten, people help, and workers say which runs have died."""
         self.wiring.now += timedelta(hours=30)
+        for run_id in list(self.prefect.runs):
+            self._end_run(run_id, Crashed())
         for refund_id in self._refund_ids(schema.refunds, schema.refunds.c.outcome.is_(None)):
             if requests.read(self.wiring.ledger(), refund_id)["attention"] is not None:
                 self._start("resume", AsyncRefunds().resume(refund_id, person="lea"))

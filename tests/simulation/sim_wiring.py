@@ -227,6 +227,7 @@ class Wiring:
             (runs, "flow_run", run),
             (runs, "settings", lambda: SimpleNamespace(burst_from=self.burst_from)),
             (batches, "flow_run", run),
+            (own_runs, "_save", _no_form),
             *((module, "get_run_logger", lambda: log) for module in _WITH_A_LOG),
             (waiting, "FlowRunContext", SimpleNamespace(get=lambda: deployed)),
             (waiting, "asuspend_flow_run", self._suspend),
@@ -291,6 +292,11 @@ class Step:
 
 def _no_word(*_: Any) -> None:
     """A log nobody reads."""
+
+
+async def _no_form(*_: Any) -> None:
+    """A form nobody sees."""
+    await pause("prefect: keeps a form")
 
 
 async def _nothing(**_: Any) -> None:
