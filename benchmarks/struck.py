@@ -4,9 +4,8 @@ Prints as JSON how long it took until a refund that was struck had its next step
 """
 
 import asyncio
+import contextlib
 import json
-import os
-import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -58,7 +57,8 @@ async def _struck(name: str, victim: Callable[[], psutil.Process | None]) -> flo
     family = [process, *process.children(recursive=True)]
     killed_at = datetime.now(UTC)
     for each in family:
-        os.kill(each.pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
     struck = _open(name, under_way=True)
     next_step = await _until(lambda: _next_step(struck, killed_at))
     return float((next_step - killed_at).total_seconds())

@@ -10,10 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 from urllib.parse import quote
 
 from deployments.template import Template, TemplateOrder
+
+# What a pool or a profile adds may be a password, and a file outlives a password. So only settings
+# are kept, and none whose name says that it opens something; else nothing is kept.
+_HARMLESS = re.compile(r"(PREFECT|REFUNDS)_(?!.*(AUTH|CERT|CONNECT|KEY|PASS|SECRET|TOKEN|URL))")
 
 
 def begin(pool_name: str) -> Template | None:
@@ -26,20 +31,23 @@ def begin(pool_name: str) -> Template | None:
 
 
 def keep(pool_name: str, order: TemplateOrder) -> None:
-    """Remember it for the next worker of this pool, unless it cannot be written down."""
+    """Remember it for the next worker of this pool, unless it may not or cannot be written down."""
     given = dict(order.environment)
+    place = _place(pool_name)
+    # Only what the pool, or Prefect's profile, adds to the worker's own environment.
+    added = {name: value for name, value in given.items() if os.environ.get(name) != value}
     kept = {
         "modules": order.modules,
         "directory": order.directory,
-        # Only what the pool, or Prefect's profile, adds to the worker's own environment.
-        "set": {name: value for name, value in given.items() if os.environ.get(name) != value},
+        "set": added,
         "unset": [name for name in os.environ if name not in given],
     }
     with contextlib.suppress(OSError):
-        place = _place(pool_name)
+        if not all(map(_HARMLESS.match, added)):
+            place.unlink(missing_ok=True)
+            return
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = place.with_suffix(f".{os.getpid()}")
-        # What a profile sets may be a password.
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(kept, file)
         draft.replace(place)

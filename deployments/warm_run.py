@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,9 +109,9 @@ def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun) -> None:
             resolve_result_storage(flow.result_storage, _sync=True),  # type: ignore[call-arg]
         )
     if isinstance(flow.result_storage, LedgerStorage):
-        threading.Thread(
-            target=books.connect, args=(flow.result_storage,), name="connect", daemon=True
-        ).start()
+        # With this run's settings, which a thread of its own would not see.
+        connect = partial(copy_context().run, books.connect, flow.result_storage)
+        threading.Thread(target=connect, name="connect", daemon=True).start()
     if _is_named(flow, flow_run):
         flow.flow_run_name = None
 
@@ -121,7 +122,7 @@ def _is_named(flow: Flow[..., Any], flow_run: FlowRun) -> bool:
         return False
     # Fields of what is not validated yet are asked for as those of the model will be.
     given = json.loads(json.dumps(flow_run.parameters), object_hook=lambda d: SimpleNamespace(**d))
-    with suppress(AttributeError, LookupError, ValueError):
+    with suppress(AttributeError, LookupError, TypeError, ValueError):
         return flow.flow_run_name.format(**vars(given)) == flow_run.name
     return False
 

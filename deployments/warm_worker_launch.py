@@ -165,5 +165,6 @@ async def _read(client: PrefectClient, flow_run: FlowRun) -> tuple[DeploymentRes
             deployment = await client.read_deployment(flow_run.deployment_id)
     except BaseException:
         reading_flow.cancel()
+        await asyncio.gather(reading_flow, return_exceptions=True)
         raise
     return deployment, await reading_flow

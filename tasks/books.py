@@ -61,8 +61,9 @@ def connect(results: LedgerStorage) -> None:
     """
     read_blocks()
     with suppress(Exception):
-        for engine in (engine_of(results.connector), shop()):
-            engine.connect().close()
+        engine_of(results.connector).connect().close()
+    with suppress(Exception):
+        shop().connect().close()
 
 
 def shop() -> sa.Engine:

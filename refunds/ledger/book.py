@@ -101,7 +101,7 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection that only reads; what is committed meanwhile, the next statement sees."""
+        """A connection that only reads; on PostgreSQL a further statement sees what is newer."""
         with connect_to_read(self.engine) as connection:
             yield connection
 

@@ -48,27 +48,27 @@ def _begun() -> Template:
 
 @pytest.mark.usefixtures("home")
 async def test_what_was_begun_is_used_when_it_is_what_the_pool_says() -> None:
-    order = an_order(OF_THE_POOL="yes")
+    order = an_order(REFUNDS_OF_THE_POOL="yes")
     anticipated.keep(POOL, order)
     begun = _begun()
     templates = Templates(begun)
     try:
         assert await templates.get(order) is begun
-        assert psutil.Process(begun.pid).environ()["OF_THE_POOL"] == "yes"
+        assert psutil.Process(begun.pid).environ()["REFUNDS_OF_THE_POOL"] == "yes"
     finally:
         await templates.close()
 
 
 @pytest.mark.usefixtures("home")
 async def test_it_is_ended_when_the_pool_says_something_else() -> None:
-    anticipated.keep(POOL, an_order(OF_THE_POOL="then"))
+    anticipated.keep(POOL, an_order(REFUNDS_OF_THE_POOL="then"))
     begun = _begun()
     templates = Templates(begun)
     try:
-        other = await templates.get(an_order(OF_THE_POOL="now"))
+        other = await templates.get(an_order(REFUNDS_OF_THE_POOL="now"))
         assert other.pid != begun.pid
         assert not psutil.pid_exists(begun.pid)
-        assert psutil.Process(other.pid).environ()["OF_THE_POOL"] == "now"
+        assert psutil.Process(other.pid).environ()["REFUNDS_OF_THE_POOL"] == "now"
     finally:
         await templates.close()
 
@@ -85,14 +85,25 @@ async def test_the_workers_own_environment_is_that_of_today(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_PASSWORD", "of the worker's own environment")
-    anticipated.keep(POOL, an_order(OF_THE_PROFILE="a secret"))
+    anticipated.keep(POOL, an_order(PREFECT_OF_THE_PROFILE="yes"))
     kept = _kept_in(home)
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert "of the worker's own" not in kept.read_text()
     monkeypatch.setenv("OF_THE_WORKER", "after")
     begun = _begun()
-    assert begun.order == an_order(OF_THE_PROFILE="a secret")
+    assert begun.order == an_order(PREFECT_OF_THE_PROFILE="yes")
     await begun.abandon()
+
+
+@pytest.mark.parametrize(
+    "name", ["TOKEN", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+)
+def test_what_may_be_a_password_is_kept_nowhere(home: Path, name: str) -> None:
+    anticipated.keep(POOL, an_order())
+    kept = _kept_in(home)
+    anticipated.keep(POOL, an_order(**{name: "hunter2"}))
+    assert not kept.exists()
+    assert anticipated.begin(POOL) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"modules": 1}', "nonsense"])

@@ -263,7 +263,7 @@ def test_a_run_that_has_its_name_already_is_not_named_again(name: str, *, is_nam
 
 
 @pytest.mark.parametrize(
-    "template", [None, "trace-{other}", "trace-{what.other}", "{", lambda: "a"]
+    "template", [None, "trace-{other}", "trace-{what.other}", "{", "{what:>8}", lambda: "a"]
 )
 def test_a_name_that_cannot_be_told_beforehand_is_left_to_the_engine(template: Any) -> None:
     flow = warm_flows.trace.with_options(flow_run_name=template)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -108,3 +109,28 @@ def test_the_embedded_stack_starts_prefects_server_so() -> None:
     version, is_closing = done.stdout.split()
     assert version[0].isdigit()
     assert is_closing == "True"
+
+
+@pytest.mark.parametrize(
+    ("url", "tries_again"),
+    [("", True), ("postgresql+asyncpg://nobody@127.0.0.1:9/none", False)],
+    ids=["sqlite", "postgresql"],
+)
+def test_on_sqlite_that_server_tries_again_itself(url: str, *, tries_again: bool) -> None:
+    module, *_ = stack_roles.prefect(settings()).command
+    program = (
+        "import atexit, runpy, sys\n"
+        "from prefect.server.api import server\n"
+        "atexit.register(lambda: print(type(server.create_app(ephemeral=True)).__name__))\n"
+        "sys.argv = ['prefect', '--version']\n"
+        f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n"
+    )
+    place = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url} if url else {}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **place},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == ("TriesAgain" if tries_again else "FastAPI")
