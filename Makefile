@@ -4,9 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 # Tests to run; `make test TESTS=tests/house` takes a part.
 TESTS ?= tests
-# Two processes, a folder of tests each: CI has two cores, and a test waits for servers half of
-# the time. `make test PROCESSES=0` runs all of them in one.
-PROCESSES ?= 2
+# Three processes, a folder of tests each, for two cores: a test waits for servers half of the time.
+# `make test PROCESSES=0` runs all of them in one.
+PROCESSES ?= 3
 PYTEST = $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 # The first Python that is new enough; `make setup PYTHON=/path/to/python3` takes another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \

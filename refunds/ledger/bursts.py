@@ -172,11 +172,12 @@ def _open_burst(page: Page) -> tuple[str, str | None, bool]:
     is_open = sa.and_(row.kind == BURST, row.finished_at.is_(None), row.lease_holder.is_(None))
     query = sa.select(row.batch_id, row.run_id).where(is_open).limit(1).with_for_update()
     while True:
+        # Counted before it is looked: one that another door opens after the look has this number.
+        count = sa.select(sa.func.count()).where(row.kind == BURST)
+        burst_id = f"burst-{connection.execute(count).scalar_one() + 1}"
         found = connection.execute(query).first()
         if found is not None:
             return found.batch_id, found.run_id, False
-        count = sa.select(sa.func.count()).where(row.kind == BURST)
-        burst_id = f"burst-{connection.execute(count).scalar_one() + 1}"
         opened = connection.execute(
             insert_if_absent(connection, schema.batches)
             .values(

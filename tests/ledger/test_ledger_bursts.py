@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from refunds.ledger import batches, bursts, leases, requests, schema, waits
 from refunds.ledger.batches import Batch
@@ -112,6 +115,35 @@ def test_a_burst_that_a_run_has_taken_takes_nobody_in_any_more(desk: Desk) -> No
     claim(desk, late, 0)
     keys = batches.next_keys(desk.ledger, batch, 10)
     assert keys == sorted(runner.refund_id for runner in runners)
+
+
+# SQLite lets one writer in at a time.
+@pytest.mark.parametrize(
+    "ledger_url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
+)
+def test_a_door_that_looked_just_before_another_one_opened_a_burst_joins_it(desk: Desk) -> None:
+    late, early = decided(desk), decided(desk)
+    came_first: list[Claim | None] = []
+
+    def come_first(*executed: Any) -> None:
+        statement = executed[2]
+        if not came_first and "FROM batches" in statement and "FOR UPDATE" in statement:
+            came_first.append(None)
+            other = threading.Thread(
+                target=lambda: came_first.append(claim(desk, early, 0)), name="another door"
+            )
+            other.start()
+            other.join()
+
+    sa.event.listen(desk.ledger.engine, "after_cursor_execute", come_first)
+    try:
+        joined = claim(desk, late, 0)
+    finally:
+        sa.event.remove(desk.ledger.engine, "after_cursor_execute", come_first)
+    opened = came_first[1]
+    assert opened is not None
+    assert opened.opens
+    assert joined == Claim(burst_id=opened.burst_id, opens=False)
 
 
 def test_of_many_doors_one_claims_a_refund_and_one_opens_the_burst(desk: Desk) -> None:
