@@ -136,7 +136,9 @@ class ChaosStack(Stack):
     def acts(self, refund_id: str) -> list[str]:
         """The keys under which the outside world acted, each as often as it did."""
         params: dict[str, Any] = {"refund_id": refund_id, "limit": 1_000}
-        listed = self.sandbox.get("/effects", params=params).raise_for_status().json()["effects"]
+        # It may be the one that was killed, and all was done before.
+        answer = until(lambda: self.sandbox.get("/effects", params=params), "the world answers")
+        listed = answer.raise_for_status().json()["effects"]
         return [act["key"] for act in listed]
 
     def faults(self, rules: list[dict[str, Any]]) -> None:
