@@ -289,8 +289,8 @@ def _order(request: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def kill_tree(*pids: int) -> None:
-    """kill -9 to processes and all that they started."""
+def kill_tree(*pids: int) -> float:
+    """kill -9 to processes and all that they started; when it was done, as `time.time()` has it."""
     doomed: list[psutil.Process] = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -299,4 +299,6 @@ def kill_tree(*pids: int) -> None:
     for process in doomed:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    killed_at = time.time()
     psutil.wait_procs(doomed, timeout=30)
+    return killed_at
