@@ -44,6 +44,8 @@ async def among(rows: list[Row]) -> list[Row]:
     The caller has seen that no living process holds the lease of any of them. Thousands may wait:
     of those (`is_waiting`) Prefect is asked how many sleep, and about each only if not all do.
     """
+    if not rows:
+        return []
     found: dict[str, FlowRun] = {}
     stranded: set[str] = set()
     async with runs.asked(_ANSWERS_SECONDS) as client:

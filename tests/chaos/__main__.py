@@ -6,13 +6,16 @@ import argparse
 import random
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.browser.stack import free_ports
 from tests.chaos import chaos_bursts, chaos_hosts, chaos_matrix, chaos_recovery, chaos_report
 from tests.chaos.chaos_batches import BATCH_BOUNDARIES
 from tests.chaos.chaos_boundaries import BOUNDARIES, Boundary
+from tests.chaos.chaos_bursts import BURST_BOUNDARIES
 from tests.chaos.chaos_holds import Holds
+from tests.chaos.chaos_matrix import Column
 from tests.chaos.chaos_report import Findings
 from tests.chaos.chaos_stack import ChaosStack
 from tests.house import services
@@ -52,19 +55,19 @@ def main() -> int:
 
 
 def _find(stack: ChaosStack, holds: Holds, found: Findings, options: argparse.Namespace) -> None:
-    def strike(boundaries: tuple[Boundary, ...], columns: list[chaos_matrix.Column]) -> None:
+    def strike(
+        run_column: Callable[..., Column], boundaries: tuple[Boundary, ...], columns: list[Column]
+    ) -> None:
         for victim in options.victims or chaos_matrix.VICTIMS:
-            columns.append(chaos_matrix.run_column(stack, holds, victim, options.seed, boundaries))
+            columns.append(run_column(stack, holds, victim, options.seed, boundaries))
             print(columns[-1], flush=True)
 
     if "batches" in options.parts:
-        strike(BATCH_BOUNDARIES, found.batch_columns)
+        strike(chaos_matrix.run_column, BATCH_BOUNDARIES, found.batch_columns)
     if "bursts" in options.parts:
-        for victim in options.victims or chaos_matrix.VICTIMS:
-            found.burst_columns.append(chaos_bursts.run_column(stack, holds, victim, options.seed))
-            print(found.burst_columns[-1], flush=True)
+        strike(chaos_bursts.run_column, BURST_BOUNDARIES, found.burst_columns)
     if "refunds" in options.parts:
-        strike(BOUNDARIES, found.columns)
+        strike(chaos_matrix.run_column, BOUNDARIES, found.columns)
     stack.faults([])
     how_many = {"refunds": options.refunds, "kills": _KILLS}
     if "recovery" in options.parts:

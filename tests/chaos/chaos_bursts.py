@@ -40,11 +40,11 @@ def run_column(
     holds: Holds,
     victim: str,
     seed: int,
-    boundaries: tuple[Boundary, ...] = (),
+    boundaries: tuple[Boundary, ...],
 ) -> Column:
-    """Kill one victim at each of these boundaries, or at all of them."""
+    """Kill one victim at each of these boundaries."""
     column = Column(victim, seed)
-    for boundary in boundaries or BURST_BOUNDARIES:
+    for boundary in boundaries:
         name = f"rb-{seed}-{list(VICTIMS).index(victim)}-{BURST_BOUNDARIES.index(boundary)}"
         cell = Cell(boundary, [f"{name}-{number:02}" for number in range(_TOGETHER)])
         _run_cell(stack, holds, column, cell)
@@ -173,9 +173,7 @@ def _in_the_sends(stack: ChaosStack, _holds: Holds, cell: Cell) -> Iterator[None
 @contextlib.contextmanager
 def _closed(stack: ChaosStack, holds: Holds, cell: Cell) -> Iterator[None]:
     """Prefect hangs when the burst wants to end its sleepers."""
-    with _decided(stack, cell) as burst_id:
-        holds.at(burst_id, "close:batch")
-    _come(holds, cell, burst_id)
+    burst_id = _about_to_close(stack, holds, cell)
     with stack.frozen("prefect"):
         holds.let_go(burst_id)
         until(lambda: batches.read(stack.ledger, burst_id).finished_at, "the burst is closed")
@@ -216,11 +214,17 @@ def _resumed(stack: ChaosStack, holds: Holds, cell: Cell) -> Iterator[None]:
 @contextlib.contextmanager
 def _resumed_too_late(stack: ChaosStack, holds: Holds, cell: Cell) -> Iterator[None]:
     """As before, when the burst has paid and its runs still sleep."""
+    _about_to_close(stack, holds, cell)
+    _resume(stack, _carried(stack, cell)[0])
+    yield
+
+
+def _about_to_close(stack: ChaosStack, holds: Holds, cell: Cell) -> str:
+    """The burst has paid, and is held before it is closed; its id."""
     with _decided(stack, cell) as burst_id:
         holds.at(burst_id, "close:batch")
     _come(holds, cell, burst_id)
-    _resume(stack, _carried(stack, cell)[0])
-    yield
+    return burst_id
 
 
 def _come(holds: Holds, cell: Cell, name: str) -> None:

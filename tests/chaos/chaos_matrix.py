@@ -42,7 +42,7 @@ def _kill_runs(stack: ChaosStack, cells: list[Cell]) -> None:
         stack.kill_role("service")
 
 
-VICTIMS: dict[str, Callable[[ChaosStack, list[Cell]], None]] = {
+VICTIMS: dict[str, Callable[[ChaosStack, list[Cell]], object]] = {
     "flow process": _kill_runs,
     "worker and its runs": lambda stack, _: stack.kill_role("worker"),
     "Prefect server": lambda stack, _: stack.kill_role("prefect"),

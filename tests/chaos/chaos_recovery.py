@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from refunds.ledger import batches, journal, schema
-from tests.chaos.chaos_stack import ChaosStack, kill_tree, until
+from tests.chaos.chaos_stack import ChaosStack, until
 
 # Refunds with a run each are through at two a second, a batch at forty: so all kills strike
 # while many are under way.
@@ -114,11 +114,8 @@ def _import_seconds() -> float:
 
 
 def _kill_worker(stack: ChaosStack) -> float:
-    old = stack.pid("worker")
     # Not the birth of the next one: the system tells that to within a second only.
-    killed_at = kill_tree(old)
-    until(lambda: stack.pid("worker") != old, "the worker is started again")
-    return killed_at
+    return stack.kill_role("worker")
 
 
 def _kill_batch(stack: ChaosStack, batch_id: str) -> float:

@@ -185,11 +185,12 @@ class ChaosStack(Stack):
             )
             return [state_type for (state_type,) in found]
 
-    def kill_role(self, role: str) -> None:
-        """kill -9 to a role's process and all that it started; the supervisor starts it again."""
+    def kill_role(self, role: str) -> float:
+        """kill -9 to a role's process and all that it started, and when; it is started again."""
         old = self.pid(role)
-        kill_tree(old)
+        killed_at = kill_tree(old)
         until(lambda: self.pid(role) != old, f"{role} is started again")
+        return killed_at
 
     def kill_host(self) -> None:
         """Everything at once, as when the power goes; then the host comes back."""
