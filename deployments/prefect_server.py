@@ -9,9 +9,16 @@ for the write lock. Whoever holds the lock needs the event loop to commit: all o
 until SQLite's patience of a minute is over. So a cursor whose statement failed is closed at once,
 by its own thread, while nobody else uses the connection. And what met a busy database is tried
 again here (`busy_database`).
+
+On every database it checks once that a schema is one: Prefect checks the schemas of a deployment
+and of its work pool against JSON Schema's own each time a run is created, which is half of the
+work. And what the server has loaded by its start is no garbage: to look through it takes a large
+part of a second, in which nobody is answered.
 """
 
 import functools
+import gc
+import json
 import runpy
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -20,11 +27,15 @@ from typing import Any
 from aiosqlite.cursor import Cursor
 from prefect.server.api import server
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+from prefect.utilities.schema_tools import validation
 from sqlalchemy.engine import make_url
 
-from deployments.busy_database import TriesAgain
+from deployments.busy_database import Application, Message, Receive, Send, TriesAgain
 
 Statement = Callable[..., Awaitable[Any]]
+
+# A pool or a deployment that is changed has another schema; a server meets a handful.
+_MOST_SCHEMAS = 1_000
 
 
 def close_failed_cursors() -> None:
@@ -45,19 +56,59 @@ def _closing(statement: Statement) -> Statement:
     return run
 
 
-def try_again_when_busy() -> None:
-    """Do so for every request of the server that this process will make."""
+def check_schemas_once() -> None:
+    """Do so by what a schema says: one that was found to be none is found so again."""
+    validator: Any = validation._VALIDATOR
+    check, known = validator.check_schema, set[str]()
+
+    @functools.wraps(check)
+    def check_once(schema: Any, *arguments: Any, **options: Any) -> None:
+        text = json.dumps(schema, sort_keys=True, default=repr)
+        if text in known:
+            return
+        check(schema, *arguments, **options)
+        if len(known) < _MOST_SCHEMAS:
+            known.add(text)
+
+    validator.check_schema = check_once
+
+
+def around_the_application(*wrappers: Callable[[Application], Application]) -> None:
+    """Put these around the application that this process will make."""
     make = server.create_app
 
     @functools.wraps(make)
-    def create_app(*arguments: Any, **options: Any) -> TriesAgain:
-        return TriesAgain(make(*arguments, **options))
+    def create_app(*arguments: Any, **options: Any) -> Application:
+        application: Application = make(*arguments, **options)
+        for wrapper in wrappers:
+            application = wrapper(application)
+        return application
 
     server.create_app = create_app  # type: ignore[assignment]
 
 
+class KeepsWhatItLoaded:
+    """An ASGI application that is never looked through for garbage again once it has started."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request; the first one is the server's own start."""
+
+        async def told(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                gc.collect()
+                gc.freeze()
+            await send(message)
+
+        await self._application(scope, receive, told if scope["type"] == "lifespan" else send)
+
+
 if __name__ == "__main__":
     close_failed_cursors()
+    check_schemas_once()
+    around_the_application(KeepsWhatItLoaded)
     if make_url(PREFECT_API_DATABASE_CONNECTION_URL.value()).get_backend_name() == "sqlite":
-        try_again_when_busy()
+        around_the_application(TriesAgain)
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)

@@ -45,7 +45,7 @@ def _looked_at(taken: Sequence[RefundRequest], rules: Policy) -> list[tuple[Case
     """Each request's case and features; what the rules would not reject competes with the next."""
     earlier, found = dict[str, list[Rival]](), []
     for request in taken:
-        case = orders.with_after_sales(orders.read_case(request, 1))
+        case = orders.read_whole_case(request, 1)
         before = earlier.setdefault(request.order_id, [])
         known = {rival.refund_id for rival in case.rivals}
         rivals = (*case.rivals, *(rival for rival in before if rival.refund_id not in known))

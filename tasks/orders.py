@@ -42,13 +42,19 @@ async def load_after_sale(case: Case) -> Case:
     return with_after_sales(case)
 
 
-def read_case(request: RefundRequest, round_number: int) -> Case:
-    """The order as it is now, for the amount that is in force.
+def read_whole_case(request: RefundRequest, round_number: int) -> Case:
+    """The order with its after-sale records, as both are now; raises as `read_case`."""
+    found = shop.Shop([request.order_id])
+    return with_after_sales(read_case(request, round_number, found), found)
+
+
+def read_case(request: RefundRequest, round_number: int, found: shop.Shop | None = None) -> Case:
+    """The order as it is now, or was `found`, for the amount that is in force.
 
     Raises SystemUnavailable when the shop cannot be asked.
     """
     request, proposal = requests.in_force(books.ledger(), request)
-    found, order_id = shop.Shop([request.order_id]), request.order_id
+    found, order_id = found or shop.Shop([request.order_id]), request.order_id
     order = found.orders.get(order_id)
     if order is None:
         return Case(request=request, round=round_number, order=None, proposal=proposal)
@@ -78,10 +84,13 @@ def fitting(found: shop.Shop, order_id: str, captured: tuple[Charge, ...]) -> Or
         raise NeedsAttention(f"the shop's order {order_id} does not fit: {wrong}") from error
 
 
-def with_after_sales(case: Case) -> Case:
-    """The case with its order's after-sale records, and what people added, as they are now."""
+def with_after_sales(case: Case, found: shop.Shop | None = None) -> Case:
+    """The case with its order's after-sale records, as they are now or were `found`.
+
+    What people added is as it is now.
+    """
     order_id = case.request.order_id
-    rows = shop.Shop([order_id]).after_sales.get(order_id, [])
+    rows = (found or shop.Shop([order_id])).after_sales.get(order_id, [])
     earlier = tuple(AfterSale(**row) for row in rows)
     added = updates.evidence_of(books.ledger(), case.refund_id)
     return case.model_copy(update={"after_sales": earlier, "evidence": added})

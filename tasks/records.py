@@ -243,7 +243,7 @@ def changes_since(
     then: dict[str, Any], request: RefundRequest, round_number: int
 ) -> tuple[Change, ...]:
     """Which bound facts differ now from `then`, field by field. Raises SystemUnavailable."""
-    fresh = orders.with_after_sales(orders.read_case(request, round_number))
+    fresh = orders.read_whole_case(request, round_number)
     return changes_between(then, bound_facts(fresh, None, books.policy().full_version))
 
 

@@ -34,6 +34,9 @@ _AHEAD = timedelta(days=1)
 # a second and a busy one in ten; a gateway that sends a webhook gives up after about thirty.
 _ANSWER_SECONDS = 20
 
+# The ids of deployments that this process has asked for, by Prefect's address and their names.
+_deployments: dict[tuple[str, str], UUID] = {}
+
 certificates.share()
 
 
@@ -73,9 +76,9 @@ async def launch(
     number = row["run_number"] + 1
     request = RefundRequest.model_validate(row["request"])
     async with asked() as client:
-        deployment = await client.read_deployment_by_name(REFUND_DEPLOYMENT)
-        run = await client.create_flow_run_from_deployment(
-            deployment.id,
+        run = await _create(
+            client,
+            REFUND_DEPLOYMENT,
             parameters={"request": request.plain()},
             # What was begun before goes on before what nobody has begun.
             state=_first_in_line(ledger.clock()) if again else None,
@@ -90,6 +93,19 @@ async def launch(
     with ledger.page(refund_id) as page:
         storage.keep(page.connection, found, page.now)
         return _own(page, str(run.id), number, replaces=row["run_id"])
+
+
+async def _create(client: PrefectClient, deployment: str, **facts: Any) -> FlowRun:
+    """Create a run of a deployment; asks for the deployment's id once, and when it is another."""
+    if known := _deployments.get((settings().prefect_api_url, deployment)):
+        try:
+            return await client.create_flow_run_from_deployment(known, **facts)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+    found = (await client.read_deployment_by_name(deployment)).id
+    _deployments[settings().prefect_api_url, deployment] = found
+    return await client.create_flow_run_from_deployment(found, **facts)
 
 
 def _is_alive_since(judged: dict[str, Any] | None, row: dict[str, Any], ledger: Ledger) -> bool:
@@ -110,9 +126,9 @@ async def launch_nightly(night: date | None, replaces: str | None = None) -> str
     In place of a run that died one is started, however often it is asked for.
     """
     async with asked() as client:
-        deployment = await client.read_deployment_by_name(NIGHTLY_DEPLOYMENT)
-        run = await client.create_flow_run_from_deployment(
-            deployment.id,
+        run = await _create(
+            client,
+            NIGHTLY_DEPLOYMENT,
             parameters={"night": night.isoformat() if night else None},
             idempotency_key=f"{replaces}:again" if replaces else None,
         )
@@ -128,9 +144,9 @@ async def launch_batch(batch_id: str) -> str:
     batch = batches.read(ledger, batch_id)
     number = batch.run_number + 1
     async with asked() as client:
-        deployment = await client.read_deployment_by_name(BATCH_DEPLOYMENT)
-        run = await client.create_flow_run_from_deployment(
-            deployment.id,
+        run = await _create(
+            client,
+            BATCH_DEPLOYMENT,
             parameters={"batch_id": batch_id},
             state=_first_in_line(ledger.clock()) if batch.run_number or batch.is_burst else None,
             name=batch_id,

@@ -116,7 +116,7 @@ class World:
         requests.submit(ledger, [wanted])
         fence = leases.take(ledger, wanted.refund_id, f"run-{number}").fence
         assert fence is not None
-        case = orders.with_after_sales(orders.read_case(wanted, 1))
+        case = orders.read_whole_case(wanted, 1)
         reason = Reason(rule="rules", verdict=verdict, text="Because.")
         found = Assessment(verdict=verdict, reasons=(reason,), policy_version=_version())
         with ledger.page(wanted.refund_id, fence) as page:

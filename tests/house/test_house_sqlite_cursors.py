@@ -133,4 +133,4 @@ def test_on_sqlite_that_server_tries_again_itself(url: str, *, tries_again: bool
         text=True,
         check=True,
     )
-    assert done.stdout.split()[-1] == ("TriesAgain" if tries_again else "FastAPI")
+    assert done.stdout.split()[-1] == ("TriesAgain" if tries_again else "KeepsWhatItLoaded")

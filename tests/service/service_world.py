@@ -132,7 +132,7 @@ class World:
         requests.submit(self.ledger, [request])
         lease = leases.take(self.ledger, request.refund_id, "run-1")
         assert lease.fence is not None
-        case = orders.with_after_sales(orders.read_case(request, 1))
+        case = orders.read_whole_case(request, 1)
         rules: Policy = books.policy()
         assessment = policy.assess(case, _NO_RISK, rules)
         asked_at = self.ledger.clock() - timedelta(hours=hours_ago)

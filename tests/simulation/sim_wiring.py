@@ -225,7 +225,13 @@ class Wiring:
             (records, "acreate_markdown_artifact", _nothing),
             (runs, "prefect", self._client),
             (runs, "flow_run", run),
-            (runs, "settings", lambda: SimpleNamespace(burst_from=self.burst_from)),
+            (
+                runs,
+                "settings",
+                lambda: SimpleNamespace(burst_from=self.burst_from, prefect_api_url=""),
+            ),
+            # Each process asks for a deployment anew.
+            (runs, "_deployments", _Forgetful()),
             (batches, "flow_run", run),
             (own_runs, "_save", _no_form),
             *((module, "get_run_logger", lambda: log) for module in _WITH_A_LOG),
@@ -240,6 +246,13 @@ class Wiring:
             for name, found in list(vars(module).items()):
                 if isinstance(found, Task):
                     patch.setattr(module, name, Step(found, self))
+
+
+class _Forgetful(dict[Any, Any]):
+    """Holds nothing."""
+
+    def __setitem__(self, _key: Any, _value: Any) -> None:
+        """Forget it."""
 
 
 class _RunId:
