@@ -73,16 +73,13 @@ def check_schemas_once() -> None:
     validator.check_schema = check_once
 
 
-def around_the_application(*wrappers: Callable[[Application], Application]) -> None:
-    """Put these around the application that this process will make."""
+def around_the_application(wrapper: Callable[[Application], Application]) -> None:
+    """Put it around the application that this process will make."""
     make = server.create_app
 
     @functools.wraps(make)
     def create_app(*arguments: Any, **options: Any) -> Application:
-        application: Application = make(*arguments, **options)
-        for wrapper in wrappers:
-            application = wrapper(application)
-        return application
+        return wrapper(make(*arguments, **options))
 
     server.create_app = create_app  # type: ignore[assignment]
 

@@ -97,14 +97,15 @@ async def launch(
 
 async def _create(client: PrefectClient, deployment: str, **facts: Any) -> FlowRun:
     """Create a run of a deployment; asks for the deployment's id once, and when it is another."""
-    if known := _deployments.get((settings().prefect_api_url, deployment)):
+    name = settings().prefect_api_url, deployment
+    if known := _deployments.get(name):
         try:
             return await client.create_flow_run_from_deployment(known, **facts)
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise
     found = (await client.read_deployment_by_name(deployment)).id
-    _deployments[settings().prefect_api_url, deployment] = found
+    _deployments[name] = found
     return await client.create_flow_run_from_deployment(found, **facts)
 
 

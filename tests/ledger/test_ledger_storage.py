@@ -2,7 +2,6 @@
 
 import asyncio
 from functools import partial
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -39,37 +38,6 @@ def test_prefect_reads_and_writes_it_from_its_event_loop(storage: LedgerStorage)
 def test_a_missing_result_is_a_value_error_as_prefect_expects(storage: LedgerStorage) -> None:
     with pytest.raises(ValueError, match="no result is stored under 'rf_nobody'"):
         storage.read_path("rf_nobody")
-
-
-def test_prefect_looks_and_reads_with_one_question(storage: LedgerStorage) -> None:
-    path, asked = storage.write_path(new_id("result"), b"paid"), list[str]()
-    engine = engine_of(storage.connector)
-
-    @sa.event.listens_for(engine, "before_cursor_execute")
-    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "FROM results" in statement:
-            asked.append(statement)
-
-    try:
-        assert [storage.read_path(path) for _ in range(2)] == [b"paid", b"paid"]
-        assert len(asked) == 1
-        storage.read_path(path)
-        assert len(asked) == 2
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", count)
-
-
-def test_what_is_not_read_at_once_is_asked_for_again(
-    storage: LedgerStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, now = storage.write_path(new_id("result"), b"paid"), 1_000.0
-    monkeypatch.setattr("refunds.ledger.storage.time.monotonic", lambda: now)
-    storage.read_path(path)
-    with engine_of(storage.connector).begin() as connection:
-        connection.execute(sa.delete(schema.results).where(schema.results.c.key == path))
-    now += 1
-    with pytest.raises(ValueError, match="no result is stored"):
-        storage.read_path(path)
 
 
 def test_of_many_writers_at_once_one_content_stays_whole(storage: LedgerStorage) -> None:
