@@ -12,7 +12,9 @@ again here (`busy_database`).
 
 On every database it checks once that a schema is one: Prefect checks the schemas of a deployment
 and of its work pool against JSON Schema's own each time a run is created, which is half of the
-work. And what the server has loaded by its start is no garbage: to look through it takes a large
+work. Its databases are given Python's own times: PostgreSQL's driver subtracts each of them from
+the year 2000, and the subtraction of Prefect's kind of time is a tenth of all that the server
+does. And what the server has loaded by its start is no garbage: to look through it takes a large
 part of a second, in which nobody is answered.
 """
 
@@ -22,10 +24,12 @@ import json
 import runpy
 import sqlite3
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiosqlite.cursor import Cursor
 from prefect.server.api import server
+from prefect.server.utilities.database import Timestamp
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from prefect.utilities.schema_tools import validation
 from sqlalchemy.engine import make_url
@@ -73,6 +77,34 @@ def check_schemas_once() -> None:
     validator.check_schema = check_once
 
 
+def give_databases_plain_times() -> None:
+    """Do so for every time that this process writes or asks for: the same moment, in UTC."""
+    bind = Timestamp.process_bind_param
+
+    @functools.wraps(bind)
+    def bind_plain(column: Timestamp, value: datetime | None, dialect: Any) -> datetime | None:
+        return bind(column, None if value is None else _plain(value), dialect)
+
+    Timestamp.process_bind_param = bind_plain  # type: ignore[assignment,method-assign]
+
+
+def _plain(value: datetime) -> datetime:
+    offset = value.utcoffset()
+    if type(value) is datetime or offset is None:
+        return value
+    day = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return (
+        day
+        - offset
+        + timedelta(
+            hours=value.hour,
+            minutes=value.minute,
+            seconds=value.second,
+            microseconds=value.microsecond,
+        )
+    )
+
+
 def around_the_application(wrapper: Callable[[Application], Application]) -> None:
     """Put it around the application that this process will make."""
     make = server.create_app
@@ -105,6 +137,7 @@ class KeepsWhatItLoaded:
 if __name__ == "__main__":
     close_failed_cursors()
     check_schemas_once()
+    give_databases_plain_times()
     around_the_application(KeepsWhatItLoaded)
     if make_url(PREFECT_API_DATABASE_CONNECTION_URL.value()).get_backend_name() == "sqlite":
         around_the_application(TriesAgain)

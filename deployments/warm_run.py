@@ -40,6 +40,7 @@ from prefect.settings import Settings
 from prefect.states import Crashed
 from prefect.utilities.engine import propose_state_sync
 
+from deployments import warm_spared
 from refunds.ledger import LedgerStorage
 from tasks import books
 
@@ -102,6 +103,8 @@ def _settings(names: list[str]) -> Iterator[None]:
 
 def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun) -> None:
     """Know and do beforehand what the engine would ask the server, or a step a database, for."""
+    warm_spared.watch_for_suspension_later()
+    warm_spared.tell_only_news(flow_run)
     if isinstance(flow.result_storage, str):
         # By its name the engine would ask the server for the block twice.
         flow.result_storage = cast(

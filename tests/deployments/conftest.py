@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from warm_worker_world import World, until
+from warm_worker_world import START_SECONDS, World, until
 
 # Clear of the ports that `refunds up` uses (4200 and up) and of ephemeral ones.
 _FIRST_PORT = 4850
@@ -58,7 +58,11 @@ def prefect_api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except httpx.TransportError:
             return False
 
-    until(is_healthy, "the Prefect server answers")
+    try:
+        until(is_healthy, "the Prefect server answers", START_SECONDS)
+    except AssertionError as error:
+        error.add_note((home / "server.log").read_text(errors="replace")[-3000:])
+        raise
     yield url
     server.terminate()
     server.wait()
@@ -84,7 +88,7 @@ def new_world(
     worlds: list[World] = []
 
     def build(pool_type: str = "warm-process", **defaults: object) -> World:
-        name = f"{request.node.name[:60]}-{len(worlds)}"
+        name = f"{request.node.name[-60:]}-{len(worlds)}"
         directory = tmp_path / str(len(worlds))
         world = World(client, prefect_api_url, directory, name, pool_type)
         worlds.append(world)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import jsonschema
 import pytest
+from prefect.server.utilities.database import Timestamp
 from prefect.utilities.schema_tools import validation
+from sqlalchemy import Dialect, make_url
 
-from deployments.prefect_server import KeepsWhatItLoaded, check_schemas_once
+from deployments.prefect_server import (
+    KeepsWhatItLoaded,
+    check_schemas_once,
+    give_databases_plain_times,
+)
 
 
 @pytest.fixture
@@ -74,3 +81,40 @@ def test_what_a_server_loads_for_its_start_is_not_looked_through_again() -> None
     finally:
         gc.unfreeze()
     assert sent == [("http.startup.complete", False), ("lifespan.startup.complete", True)]
+
+
+class Elaborate(datetime):
+    """A time as Prefect's library has it: what Python's does, in a class of its own."""
+
+
+def _dialect(url: str) -> Dialect:
+    return make_url(url).get_dialect()()
+
+
+@pytest.fixture
+def _plain_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Timestamp, "process_bind_param", Timestamp.process_bind_param)
+    give_databases_plain_times()
+
+
+@pytest.mark.usefixtures("_plain_times")
+@pytest.mark.parametrize(
+    "dialect", [_dialect("postgresql+asyncpg://"), _dialect("sqlite+aiosqlite://")]
+)
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-9, minutes=-30))])
+@pytest.mark.parametrize("kind", [datetime, Elaborate])
+def test_a_database_is_given_a_plain_time_of_the_same_moment(
+    dialect: Dialect, zone: timezone, kind: type[datetime]
+) -> None:
+    moment = kind(2026, 3, 29, 2, 30, 1, 999_999, zone)
+    bound = Timestamp().process_bind_param(moment, dialect)
+    assert type(bound) is datetime
+    assert bound == moment
+
+
+@pytest.mark.usefixtures("_plain_times")
+def test_a_time_without_a_zone_is_still_refused_and_none_is_still_none() -> None:
+    dialect = _dialect("postgresql+asyncpg://")
+    assert Timestamp().process_bind_param(None, dialect) is None
+    with pytest.raises(ValueError, match="timezone"):
+        Timestamp().process_bind_param(Elaborate(2026, 3, 29), dialect)

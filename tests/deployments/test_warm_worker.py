@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 import psutil
+import pytest
 from prefect.client.schemas.objects import StateType
 from prefect.states import Pending
 from warm_worker_world import World, is_gone, until
@@ -76,6 +77,23 @@ def test_a_run_resumed_while_its_process_still_ends_goes_on(world: World) -> Non
     world.client.resume_flow_run(run.id)
     assert run.pid("answered") != asked
     run.until("Completed")
+
+
+@pytest.mark.parametrize("trace", ["started", "strode"])
+def test_a_run_that_is_suspended_from_outside_ends_its_process_and_goes_on(
+    world: World, trace: str
+) -> None:
+    world.start_worker()
+    run = world.submit("stroll")
+    strolling = run.pid(trace)
+    run.suspend()
+    until(lambda: is_gone(strolling), "the process has ended")
+    assert run.state().name == "Suspended"
+    world.client.resume_flow_run(run.id)
+    until(lambda: run.pid() != strolling, "another process goes on")
+    run.let_go()
+    run.until("Completed")
+    assert run.count(StateType.CRASHED) == 0
 
 
 def test_a_cancelled_run_is_ended_with_its_hook_and_no_crash(world: World) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, task
 from prefect.flow_runs import asuspend_flow_run
 
 EDITION = "first"
@@ -45,6 +45,21 @@ async def linger(place: str) -> None:
     while not await asyncio.to_thread(go.exists):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     note(place, "finished", str(os.getpid()))
+
+
+@task
+async def stride(place: str) -> bool:
+    """Whether this was the last one."""
+    await asyncio.sleep(0.05)
+    return await asyncio.to_thread(Path(place, "go").exists)
+
+
+@flow
+async def stroll(place: str) -> None:
+    """Works step by step until it is let go; between steps it may be suspended."""
+    note(place, "started", str(os.getpid()))
+    while not await stride(place):
+        note(place, "strode", str(os.getpid()))
 
 
 @flow

@@ -21,7 +21,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.flows import load_flow_from_entrypoint
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Suspended
 from prefect.workers.process import ProcessWorker
 
 from deployments.warm_worker_type import WarmProcessWorker
@@ -32,10 +32,13 @@ REPOSITORY = Path(__file__).parents[2]
 # cores with others. Nothing here is about speed.
 PATIENCE_SECONDS = 60.0
 
+# A server writes its database first: ten seconds of one idle core.
+START_SECONDS = 200.0
 
-def until(condition: Callable[[], Any], what: str) -> Any:
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """Wait for a condition to hold and return its value; fail after the patience."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
@@ -186,6 +189,9 @@ class Run:
 
     def let_go(self) -> None:
         (self.place / "go").touch()
+
+    def suspend(self) -> None:
+        self.world.client.set_flow_run_state(self.id, Suspended(timeout_seconds=600))
 
     def cancel(self) -> None:
         self.world.client.set_flow_run_state(self.id, Cancelling())
