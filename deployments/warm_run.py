@@ -52,7 +52,8 @@ def execute(payload: dict[str, Any]) -> None:
 
     The payload is {"flow_run", "deployment" or null, "settings": names of the variables
     that the run sets differently from its template, "in_working_dir": whether the job
-    has a directory of its own}. Ends like Prefect's own engine:
+    has a directory of its own, "known": what the worker has read for it, if anything}.
+    Ends like Prefect's own engine:
     SystemExit 0 for a pause, an abort and a cancellation, 1 for an unexpected error.
     """
     configure_from_env()
@@ -65,7 +66,7 @@ def execute(payload: dict[str, Any]) -> None:
             logger.error("The flow could not be loaded.", exc_info=True)
             _report_unloadable(flow_run, error)
             raise
-        _spare_requests(flow, flow_run)
+        _spare_requests(flow, flow_run, payload)
         with RunMetrics(flow_run, flow):
             result = run_flow(flow, flow_run=flow_run, error_logger=cast("logging.Logger", logger))
             _drive_run_flow_result(flow, result)
@@ -101,10 +102,13 @@ def _settings(names: list[str]) -> Iterator[None]:
         yield
 
 
-def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun) -> None:
+def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun, payload: dict[str, Any]) -> None:
     """Know and do beforehand what the engine would ask the server, or a step a database, for."""
     warm_spared.watch_for_suspension_later()
     warm_spared.tell_only_news(flow_run)
+    if known := payload.get("known"):
+        warm_spared.take_blocks(known["blocks"])
+        warm_spared.know_related(flow_run, {**known, "deployment": payload["deployment"]})
     if isinstance(flow.result_storage, str):
         # By its name the engine would ask the server for the block twice.
         flow.result_storage = cast(

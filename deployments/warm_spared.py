@@ -15,8 +15,11 @@ from typing import Any
 from uuid import UUID
 
 from prefect import flow_engine
-from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient
+from prefect.client.schemas.objects import BlockDocument, Flow, FlowRun, WorkPool, WorkQueue
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.related import RESOURCE_CACHE
+from prefect.types._datetime import now
 
 # Most runs are over or asleep by then, and the watch costs more than one of their steps.
 QUICK_SECONDS = 1.0
@@ -83,3 +86,50 @@ def tell_only_news(flow_run: FlowRun) -> None:
         return await tell(client, flow_run_id, *arguments, **news)
 
     PrefectClient.update_flow_run = tell_news  # type: ignore[assignment,method-assign]
+
+
+def take_blocks(documents: dict[str, dict[str, Any]]) -> None:
+    """Load these blocks, by `type-slug/name`, once each as the worker has read them.
+
+    A run that loads one a second time, hours later, asks the server.
+    """
+    given = dict(documents)
+
+    def take(name: str, block_type_slug: str) -> BlockDocument | None:
+        document = given.pop(f"{block_type_slug}/{name}", None)
+        return None if document is None else BlockDocument.model_validate(document)
+
+    read: Callable[..., Any] = PrefectClient.read_block_document_by_name
+    read_sync: Callable[..., Any] = SyncPrefectClient.read_block_document_by_name
+
+    @functools.wraps(read)
+    async def take_or_read(client: Any, name: str, block_type_slug: str, **options: Any) -> Any:
+        found = take(name, block_type_slug)
+        return found or await read(client, name, block_type_slug, **options)
+
+    @functools.wraps(read_sync)
+    def take_or_read_sync(client: Any, name: str, block_type_slug: str, **options: Any) -> Any:
+        return take(name, block_type_slug) or read_sync(client, name, block_type_slug, **options)
+
+    clients: list[Any] = [PrefectClient, SyncPrefectClient]
+    for client, method in zip(clients, (take_or_read, take_or_read_sync), strict=True):
+        client.read_block_document_by_name = method
+
+
+def know_related(flow_run: FlowRun, known: dict[str, Any]) -> None:
+    """Know what the run's events name besides the run; Prefect reads all four for the first one."""
+    queue, deployment = known["work_queue"], known["deployment"]
+    pool = WorkPool.model_validate(known["work_pool"])
+    objects: dict[str, Any] = {
+        f"flow.{flow_run.flow_id}": Flow.model_validate(known["flow"]),
+        f"work-pool.{pool.name}": pool,
+    }
+    if deployment is not None:
+        objects[f"deployment.{flow_run.deployment_id}"] = DeploymentResponse.model_validate(
+            deployment
+        )
+    if queue is not None:
+        objects[f"work-queue.{flow_run.work_queue_id}"] = WorkQueue.model_validate(queue)
+    cache: dict[str, Any] = RESOURCE_CACHE
+    for key, found in objects.items():
+        cache[key] = ({"kind": key.partition(".")[0], "object": found}, now("UTC"))

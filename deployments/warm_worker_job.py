@@ -56,6 +56,7 @@ STOP_GRACE_SECONDS = 30.0
 _PRELOAD = "Modules to import once, in the template: usually those with the flows."
 _DIRECTORY = "Where the flows' code is; by default where the worker was started."
 _STREAM = "Whether the runs write to the worker's standard output, or to nowhere."
+_BLOCKS = "Blocks that runs load, type-slug/name: a worker reads them for all of its runs."
 _RECOVERY = "An async function, module:name, that starts lost runs again; often called."
 _ORPHAN = "How long a run may go on, in seconds, after its worker was killed."
 _GRACE = "How long a run may take, in seconds, to end when it is cancelled."
@@ -70,6 +71,7 @@ class WarmJobVariables(BaseVariables):
 
     preload: list[str] = Field(default_factory=list, description=_PRELOAD)
     working_dir: Path | None = Field(default=None, description=_DIRECTORY)
+    blocks: list[str] = Field(default_factory=list, description=_BLOCKS)
     recovery: str = Field(default="", description=_RECOVERY)
     stream_output: bool = Field(default=True, description=_STREAM)
     orphan_seconds: float = Field(default=ORPHAN_SECONDS, ge=0, description=_ORPHAN)
@@ -88,6 +90,7 @@ class WarmJobConfiguration(BaseJobConfiguration):
 
     preload: list[str] = Field(default_factory=list)
     working_dir: Path | None = None
+    blocks: list[str] = Field(default_factory=list)
     recovery: str = ""
     stream_output: bool = True
     orphan_seconds: float = ORPHAN_SECONDS

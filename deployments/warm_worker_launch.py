@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, cast
 
 import anyio
-from prefect.client.orchestration import PrefectClient
+import httpx
 from prefect.client.schemas.objects import Flow, FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runner._control_channel import ControlChannel
@@ -18,6 +19,7 @@ from deployments.template import Template
 from deployments.templates import Templates
 from deployments.warm_worker_endings import Attempt
 from deployments.warm_worker_job import WarmJobConfiguration
+from deployments.warm_worker_known import Known
 
 # A hook that hangs must not keep a cancelled run in Cancelling.
 _HOOKS_LIMIT_SECONDS = 60.0
@@ -35,6 +37,7 @@ class Launcher:
         self._worker = worker
         self._control = control
         self._templates = Templates(begun)
+        self._known = Known(worker)
 
     async def close(self) -> None:
         """End the templates; children still there go on as orphans."""
@@ -49,7 +52,7 @@ class Launcher:
             ObjectNotFound: the deployment or the flow was deleted.
             CommandNotSupportedError: the job has a command of its own.
         """
-        deployment, flow = await _read(self._worker.client, flow_run)
+        deployment, flow = await self._read(flow_run)
         # A heartbeat may bring a changed pool in the middle of this.
         work_pool = self._worker.work_pool.model_copy(deep=True)
         configuration = await WarmJobConfiguration.of_run(
@@ -82,6 +85,9 @@ class Launcher:
             "PREFECT__CONTROL_TOKEN": token,
         }
         job = self._job("execute", flow_run, deployment, configuration, environment)
+        with contextlib.suppress(httpx.HTTPError):
+            # What cannot be told, the run asks for itself.
+            job["payload"]["known"] = await self._known.handed_to(flow_run, configuration.blocks)
         return await self._templates.fork(configuration.order(), job)
 
     async def run_hooks(self, attempt: Attempt, state: State[Any]) -> None:
@@ -113,6 +119,10 @@ class Launcher:
         order = configuration.order()
         await self._templates.get(order)
         anticipated.keep(self._worker.work_pool.name, order)
+
+    async def look_again(self) -> None:
+        """Read again what runs are told, so that they need not ask. Raises httpx.HTTPError."""
+        await self._known.read_again((await self._defaults()).blocks)
 
     async def recovery(self) -> str:
         """The pool's function that starts lost runs again, `module:name`; empty for none."""
@@ -155,16 +165,15 @@ class Launcher:
             },
         }
 
-
-async def _read(client: PrefectClient, flow_run: FlowRun) -> tuple[DeploymentResponse | None, Flow]:
-    """The run's deployment and flow, asked for at the same time. Raises ObjectNotFound."""
-    reading_flow = asyncio.create_task(client.read_flow(flow_run.flow_id))
-    deployment = None
-    try:
-        if flow_run.deployment_id is not None:
-            deployment = await client.read_deployment(flow_run.deployment_id)
-    except BaseException:
-        reading_flow.cancel()
-        await asyncio.gather(reading_flow, return_exceptions=True)
-        raise
-    return deployment, await reading_flow
+    async def _read(self, flow_run: FlowRun) -> tuple[DeploymentResponse | None, Flow]:
+        """The run's deployment and flow, asked for at the same time. Raises ObjectNotFound."""
+        reading_flow = asyncio.create_task(self._known.flow(flow_run.flow_id))
+        deployment = None
+        try:
+            if flow_run.deployment_id is not None:
+                deployment = await self._worker.client.read_deployment(flow_run.deployment_id)
+        except BaseException:
+            reading_flow.cancel()
+            await asyncio.gather(reading_flow, return_exceptions=True)
+            raise
+        return deployment, await reading_flow

@@ -37,6 +37,9 @@ from deployments.warm_worker_settings import WarmWorkerSettings
 # instead, and a container has seconds left.
 _REPORT_LIMIT_SECONDS = 4.0
 
+# As long as a worker may not hear of a changed pool.
+_LOOK_AGAIN_SECONDS = 30.0
+
 # A failed poll is tried again after this; the server is then usually back.
 _POLL_RETRY_SECONDS = 1.0
 
@@ -89,6 +92,7 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
             asyncio.create_task(service)
             for service in (
                 self._warm_up_when_synced(),
+                self._look_again_at_intervals(),
                 self._poll_when_woken(),
                 self._listen_when_synced(),
                 self._recover_at_intervals(),
@@ -185,6 +189,16 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
         except Exception as error:
             # Each run that needs this template will report it; others may not.
             self.logger.error("The template is not ready: %s", error)
+
+    async def _look_again_at_intervals(self) -> None:
+        await self._synced.wait()
+        while True:
+            try:
+                await self._attempts.launcher.look_again()
+            except Exception as error:
+                # Each run asks for itself then, and says what is wrong.
+                self.logger.debug("Runs cannot be told what they need: %r", error)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _listen_when_synced(self) -> None:
         await self._synced.wait()

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 from prefect import flow_engine
-from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient
+from prefect.client.schemas.objects import BlockDocument, FlowRun
 
 from deployments import warm_spared
 
@@ -120,3 +120,51 @@ def test_another_run_and_another_word_are_told(told: list[Any]) -> None:
     asyncio.run(PrefectClient.update_flow_run(client, run.id, name="refund-1"))
     assert len(told) == 2
     assert told[1] == {"name": "refund-1"}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The blocks that the server was asked for."""
+    blocks: list[str] = []
+
+    def read(client: Any, name: str, block_type_slug: str, **options: Any) -> BlockDocument:
+        blocks.append(f"{block_type_slug}/{name}")
+        return _block("theirs")
+
+    async def read_async(*arguments: Any, **options: Any) -> BlockDocument:
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(SyncPrefectClient, "read_block_document_by_name", read)
+    monkeypatch.setattr(PrefectClient, "read_block_document_by_name", read_async)
+    return blocks
+
+
+def _block(value: str) -> BlockDocument:
+    return BlockDocument(
+        name="word", data={"value": value}, block_schema_id=uuid4(), block_type_id=uuid4()
+    )
+
+
+def _load(slug: str) -> Any:
+    client: Any = None
+    return SyncPrefectClient.read_block_document_by_name(client, name="word", block_type_slug=slug)
+
+
+async def _load_async(slug: str) -> Any:
+    client: Any = None
+    read: Any = PrefectClient.read_block_document_by_name
+    return await read(client, name="word", block_type_slug=slug, include_secrets=True)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_block_is_loaded_once_as_the_worker_has_read_it(
+    asked: list[str], *, is_async: bool
+) -> None:
+    warm_spared.take_blocks({"secret/word": _block("ours").model_dump(mode="json")})
+
+    def load(slug: str) -> str:
+        found = asyncio.run(_load_async(slug)) if is_async else _load(slug)
+        return str(found.data["value"])
+
+    assert [load("json"), load("secret"), load("secret")] == ["theirs", "ours", "theirs"]
+    assert asked == ["json/word", "secret/word"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import psutil
 import pytest
+from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import StateType
 from prefect.states import Pending
 from warm_worker_world import World, is_gone, until
@@ -94,6 +95,47 @@ def test_a_run_that_is_suspended_from_outside_ends_its_process_and_goes_on(
     run.let_go()
     run.until("Completed")
     assert run.count(StateType.CRASHED) == 0
+
+
+def test_a_run_loads_the_blocks_that_its_pool_names_and_others(
+    new_world: Callable[..., World],
+) -> None:
+    world = new_world(blocks=["secret/told", "secret/missing"])
+    Secret(value="plover").save("told", overwrite=True)
+    Secret(value="xyzzy").save("untold", overwrite=True)
+    world.start_worker()
+    run = world.submit("confide")
+    assert run.trace("words") == "plover xyzzy plover"
+    run.until("Completed")
+
+
+def test_the_events_of_a_run_name_its_flow_and_where_it_runs(world: World) -> None:
+    world.start_worker()
+    run = world.submit("stroll")
+    run.pid("strode")
+    run.let_go()
+    run.until("Completed")
+
+    def told() -> set[tuple[str, str]]:
+        """What the events of its steps say that they are related to."""
+        wanted = {"related": {"id": [f"prefect.flow-run.{run.id}"]}}
+        wanted["event"] = {"prefix": ["prefect.task-run.Completed"]}
+        found = world.client.request("POST", "/events/filter", json={"filter": wanted}).json()
+        return {
+            (related["prefect.resource.role"], related.get("prefect.resource.name"))
+            for event in found["events"]
+            for related in event["related"]
+        }
+
+    deployment, pool, queue = world.name, world.name, "default"
+    expected = {
+        ("flow-run", run.read().name),
+        ("flow", "stroll"),
+        ("deployment", deployment),
+        ("work-queue", queue),
+        ("work-pool", pool),
+    }
+    until(lambda: told() == expected, f"its events name {expected}")
 
 
 def test_a_cancelled_run_is_ended_with_its_hook_and_no_crash(world: World) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
+from prefect.blocks.system import Secret
 from prefect.flow_runs import asuspend_flow_run
 
 EDITION = "first"
@@ -45,6 +46,13 @@ async def linger(place: str) -> None:
     while not await asyncio.to_thread(go.exists):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     note(place, "finished", str(os.getpid()))
+
+
+@flow
+async def confide(place: str) -> None:
+    """Tells a secret that its pool names, and one that it does not."""
+    secrets: list[Any] = [await Secret.aload(name) for name in ("told", "untold", "told")]
+    note(place, "words", " ".join(secret.get() for secret in secrets))
 
 
 @task
