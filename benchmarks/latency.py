@@ -6,15 +6,21 @@ from typing import Any
 from benchmarks import asked
 from benchmarks.place import place, whole_stack
 
+# Enough to tell how fast the machine is.
+_FLOOR_COUNT = 500
+
 Found = dict[str, Any]
 
 
 def measure(kind: str) -> Found:
     """Submission to last effect, decision to payment one by one, and fifty at once."""
-    with place(kind, asked.COUNTS) as where, whole_stack(where):
-        found = where.run("benchmarks.asked")
+    with place(kind, asked.COUNTS) as where:
+        floor = where.run("benchmarks.floor", where.outside_url, str(_FLOOR_COUNT))
+        with whole_stack(where):
+            found = where.run("benchmarks.asked")
     return {
         "kind": kind,
+        "floor": floor,
         "submit_to_last_effect": _quantiles(found["singles"]),
         "decision_to_payment": _quantiles(found["decisions"]),
         "fifty_at_once_seconds": max(found["fifty"]),

@@ -75,12 +75,13 @@ def _latency(found: list[Found]) -> str:
             *_seconds(one["submit_to_last_effect"]),
             *_seconds(one["decision_to_payment"]),
             f"{one['fifty_at_once_seconds']:.1f} s",
+            f"{_cost(one['floor']):.1f} ms",
         )
         for one in found
     ]
     head = (
         *("on", "submit → last effect p50", "p95", "decision → payment p50", "p95"),
-        "fifty decided at once, all paid",
+        *("fifty decided at once, all paid", "CPU of the floor's refund"),
     )
     return "\n\n".join([_table(head, rows), *map(_machine, found)])
 

@@ -159,6 +159,8 @@ def serve(channel: Channel) -> Job | None:
                     return job
                 if pid > 0:
                     living.add(pid)
+            # What is in a job is for its child; the next one must not inherit it.
+            jobs, job = [], {}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import json
 import runpy
 import sqlite3
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timezone
 from typing import Any
 
 from aiosqlite.cursor import Cursor
@@ -92,17 +92,9 @@ def _plain(value: datetime) -> datetime:
     offset = value.utcoffset()
     if type(value) is datetime or offset is None:
         return value
-    day = datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return (
-        day
-        - offset
-        + timedelta(
-            hours=value.hour,
-            minutes=value.minute,
-            seconds=value.second,
-            microseconds=value.microsecond,
-        )
-    )
+    day = (value.year, value.month, value.day)
+    time = (value.hour, value.minute, value.second, value.microsecond)
+    return datetime(*day, *time, tzinfo=timezone(offset)).astimezone(UTC)
 
 
 def around_the_application(wrapper: Callable[[Application], Application]) -> None:

@@ -85,6 +85,8 @@ def service(settings: Settings) -> Role:
         command=(
             *("uvicorn", "refunds.service.app:app", "--host", "127.0.0.1"),
             *("--port", str(settings.port + 1)),
+            # Of a system's addresses asyncio tries the next one soon; uvloop waits for the first.
+            *("--loop", "asyncio"),
             # Paths carry refund ids, and a health check every second fills a disk.
             "--no-access-log",
             # Nobody stands before it here, so nobody may say for whom a request is.

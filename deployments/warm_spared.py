@@ -21,41 +21,37 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.related import RESOURCE_CACHE
 from prefect.types._datetime import now
 
-# Most runs are over or asleep by then, and the watch costs more than one of their steps.
-QUICK_SECONDS = 1.0
-
-# As long as Prefect itself waits for the end of its watch.
-_END_SECONDS = 2.0
+# As long as Prefect itself waits for the end of its watch, and for the thread that it is in.
+_END_SECONDS = 4.0
 
 Watch = Callable[..., AbstractContextManager[None]]
 
 
-def watch_for_suspension_later(quick_seconds: float = QUICK_SECONDS) -> None:
-    """Let runs of this process begin before Prefect watches whether somebody suspends them.
+def watch_for_suspension_beside() -> None:
+    """Let runs of this process begin while Prefect's watch for their suspension still connects.
 
-    The engine starts a thread with a connection to the event stream for it, and waits until it is
-    there, 90 ms. A suspension meanwhile is noticed when it is: the watch begins with a look at
-    the run's state, and the engine itself looks when the flow begins.
+    The engine starts a thread with a connection to the event stream for it, and waits 90 ms until
+    it is there. A suspension meanwhile is noticed all the same: the watch begins with a look at the
+    run's state, and the engine itself looks when the flow begins.
     """
     engine: Any = flow_engine
-    engine.observe_flow_run_suspension = _beginning_later(
-        engine.observe_flow_run_suspension, quick_seconds
-    )
+    engine.observe_flow_run_suspension = _beside(engine.observe_flow_run_suspension)
 
 
-def _beginning_later(watch: Watch, seconds: float) -> Watch:
+def _beside(watch: Watch) -> Watch:
     @contextmanager
     @functools.wraps(watch)
-    def watch_later(*arguments: Any, **options: Any) -> Iterator[None]:
+    def watch_beside(*arguments: Any, **options: Any) -> Iterator[None]:
         over = threading.Event()
 
-        def begin() -> None:
-            if not over.wait(seconds):
-                with watch(*arguments, **options):
-                    over.wait()
+        def watch_until_over() -> None:
+            with watch(*arguments, **options):
+                over.wait()
 
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(begin,), name="watch", daemon=True)
+        thread = threading.Thread(
+            target=context.run, args=(watch_until_over,), name="watch", daemon=True
+        )
         thread.start()
         try:
             yield
@@ -63,7 +59,7 @@ def _beginning_later(watch: Watch, seconds: float) -> Watch:
             over.set()
             thread.join(_END_SECONDS)
 
-    return watch_later
+    return watch_beside
 
 
 def tell_only_news(flow_run: FlowRun) -> None:
@@ -111,9 +107,8 @@ def take_blocks(documents: dict[str, dict[str, Any]]) -> None:
     def take_or_read_sync(client: Any, name: str, block_type_slug: str, **options: Any) -> Any:
         return take(name, block_type_slug) or read_sync(client, name, block_type_slug, **options)
 
-    clients: list[Any] = [PrefectClient, SyncPrefectClient]
-    for client, method in zip(clients, (take_or_read, take_or_read_sync), strict=True):
-        client.read_block_document_by_name = method
+    for client, method in ((PrefectClient, take_or_read), (SyncPrefectClient, take_or_read_sync)):
+        setattr(client, "read_block_document_by_name", method)  # noqa: B010 - not as it declares it
 
 
 def know_related(flow_run: FlowRun, known: dict[str, Any]) -> None:

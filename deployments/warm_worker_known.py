@@ -1,6 +1,6 @@
 """What each run of a worker would ask Prefect's server for, read once by the worker.
 
-It is read again every half minute, as the work pool is.
+Nothing of it is older than half a minute, as with the work pool.
 """
 
 from __future__ import annotations
@@ -36,18 +36,21 @@ class Known:
 
     async def flow(self, flow_id: UUID) -> Flow:
         """Raises ObjectNotFound."""
-        if flow_id not in self._flows:
-            self._flows[flow_id] = await self._client.read_flow(flow_id)
-        return self._flows[flow_id]
+        if (found := self._flows.get(flow_id)) is None:
+            found = self._flows[flow_id] = await self._client.read_flow(flow_id)
+        return found
 
-    async def read_again(self, block_names: Iterable[str]) -> None:
-        """Forget everything that was read, and read the blocks, `type-slug/name` each.
-
-        One that is not there is left to the run, which says so. Raises httpx.HTTPError.
-        """
+    def forget(self) -> None:
+        """Whatever was read is asked for again when it is needed."""
         self._flows.clear()
         self._queues.clear()
         self._blocks.clear()
+
+    async def read(self, block_names: Iterable[str]) -> None:
+        """Read blocks, `type-slug/name` each.
+
+        One that is not there is left to the run, which says so. Raises httpx.HTTPError.
+        """
         self._read_at = asyncio.get_running_loop().time()
         for block in block_names:
             slug, _, name = block.partition("/")
@@ -57,23 +60,28 @@ class Known:
     async def handed_to(self, flow_run: FlowRun, block_names: Iterable[str]) -> dict[str, Any]:
         """What a run is told: `flow`, `work_pool`, `work_queue`, and `blocks` by their names.
 
-        Raises httpx.HTTPError.
+        Raises ObjectNotFound, httpx.HTTPError.
         """
-        queue_id = flow_run.work_queue_id
-        if queue_id is not None and queue_id not in self._queues:
-            self._queues[queue_id] = await self._client.read_work_queue(queue_id)
+        flow, queue = await self.flow(flow_run.flow_id), None
+        if flow_run.work_queue_id is not None:
+            queue = await self._queue(flow_run.work_queue_id)
+        # Without the job's template: it is long, and a person may have put a password there.
+        pool = self._worker.work_pool.model_dump(mode="json", exclude={"base_job_template"})
         is_fresh = asyncio.get_running_loop().time() - self._read_at < _FRESH_SECONDS
+        known = self._blocks if is_fresh else {}
         secrets = {"include_secrets": True}
         return {
-            "flow": (await self.flow(flow_run.flow_id)).model_dump(mode="json"),
-            # Without the job's template: it is long, and the environment in it has passwords.
-            "work_pool": self._worker.work_pool.model_dump(
-                mode="json", exclude={"base_job_template"}
-            ),
-            "work_queue": queue_id and self._queues[queue_id].model_dump(mode="json"),
+            "flow": flow.model_dump(mode="json"),
+            "work_pool": pool,
+            "work_queue": queue and queue.model_dump(mode="json"),
             "blocks": {
-                name: self._blocks[name].model_dump(mode="json", context=secrets)
+                name: known[name].model_dump(mode="json", context=secrets)
                 for name in block_names
-                if is_fresh and name in self._blocks
+                if name in known
             },
         }
+
+    async def _queue(self, queue_id: UUID) -> WorkQueue:
+        if (found := self._queues.get(queue_id)) is None:
+            found = self._queues[queue_id] = await self._client.read_work_queue(queue_id)
+        return found

@@ -7,7 +7,6 @@ import contextlib
 from typing import Any, cast
 
 import anyio
-import httpx
 from prefect.client.schemas.objects import Flow, FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runner._control_channel import ControlChannel
@@ -85,8 +84,8 @@ class Launcher:
             "PREFECT__CONTROL_TOKEN": token,
         }
         job = self._job("execute", flow_run, deployment, configuration, environment)
-        with contextlib.suppress(httpx.HTTPError):
-            # What cannot be told, the run asks for itself.
+        # What cannot be told, for whatever reason, the run asks for itself.
+        with contextlib.suppress(Exception):
             job["payload"]["known"] = await self._known.handed_to(flow_run, configuration.blocks)
         return await self._templates.fork(configuration.order(), job)
 
@@ -122,7 +121,8 @@ class Launcher:
 
     async def look_again(self) -> None:
         """Read again what runs are told, so that they need not ask. Raises httpx.HTTPError."""
-        await self._known.read_again((await self._defaults()).blocks)
+        self._known.forget()
+        await self._known.read((await self._defaults()).blocks)
 
     async def recovery(self) -> str:
         """The pool's function that starts lost runs again, `module:name`; empty for none."""

@@ -6,6 +6,7 @@ What went wrong is said in httpx's errors, by whether the request can have been 
 import asyncio
 import select
 from dataclasses import dataclass, field
+from typing import cast
 
 import httptools
 import httpx
@@ -88,10 +89,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's own promise
-        self._transport = transport
+        # asyncio's own promise; uvloop's is of another class.
+        self._transport = cast("asyncio.Transport", transport)
         # A request that is not off our hands is one that may have gone out in part.
-        transport.set_write_buffer_limits(high=0)
+        self._transport.set_write_buffer_limits(high=0)
         self.is_reusable = True
 
     def pause_writing(self) -> None:

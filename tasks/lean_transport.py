@@ -14,6 +14,7 @@ import ssl
 import time
 import zlib
 from collections import defaultdict
+from typing import Any
 
 import httpx
 
@@ -106,16 +107,15 @@ class LeanTransport(httpx.AsyncBaseTransport):
     async def _connected(self, origin: _Origin, connect_seconds: float) -> Connection:
         scheme, host, port = origin
         tls = self._tls_context() if scheme == b"https" else None
+        options: dict[str, Any] = {"ssl": tls, "server_hostname": host if tls else None}
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, asyncio.BaseEventLoop):
+            # uvloop tries one address after the other.
+            options["happy_eyeballs_delay"] = _NEXT_ADDRESS_SECONDS
+        connection: Connection
         try:
             async with asyncio.timeout(connect_seconds):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    Connection,
-                    host,
-                    port,
-                    ssl=tls,
-                    server_hostname=host if tls else None,
-                    happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
-                )
+                _, connection = await loop.create_connection(Connection, host, port, **options)
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"{host} does not let us connect") from error
         except (OSError, ValueError) as error:

@@ -18,16 +18,17 @@ from deployments import warm_spared
 
 
 class Watch:
-    """Prefect's watch for a suspension, which only says that it was begun and ended."""
+    """Prefect's watch for a suspension, which connects when it is let."""
 
     def __init__(self) -> None:
-        self.begun, self.ended = threading.Event(), threading.Event()
+        self.may_connect, self.connected, self.ended = (threading.Event() for _ in range(3))
         self.watched: tuple[Any, ...] = ()
 
     @contextmanager
     def __call__(self, *arguments: Any) -> Iterator[None]:
         self.watched = arguments
-        self.begun.set()
+        assert self.may_connect.wait(30)
+        self.connected.set()
         yield
         self.ended.set()
 
@@ -36,6 +37,7 @@ class Watch:
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     made = Watch()
     monkeypatch.setattr(flow_engine, "observe_flow_run_suspension", made)
+    warm_spared.watch_for_suspension_beside()
     return made
 
 
@@ -44,22 +46,22 @@ def engine() -> Any:
     return flow_engine
 
 
-def test_a_quick_run_is_never_watched(watch: Watch) -> None:
-    warm_spared.watch_for_suspension_later(quick_seconds=1000)
-    with engine().observe_flow_run_suspension(uuid4(), Any):
-        pass
-    assert "watch" not in {thread.name for thread in threading.enumerate()}
-    assert not watch.begun.is_set()
-
-
-def test_a_longer_run_is_watched_until_its_end(watch: Watch) -> None:
-    warm_spared.watch_for_suspension_later(quick_seconds=0)
+def test_a_run_does_not_wait_for_its_watch_and_is_watched_to_its_end(watch: Watch) -> None:
     run_id = uuid4()
     with engine().observe_flow_run_suspension(run_id, Any):
-        assert watch.begun.wait(30)
+        assert not watch.connected.is_set()
+        watch.may_connect.set()
+        assert watch.connected.wait(30)
         assert not watch.ended.is_set()
     assert watch.ended.is_set()
     assert watch.watched == (run_id, Any)
+
+
+def test_a_watch_that_comes_too_late_ends_at_once(watch: Watch) -> None:
+    with engine().observe_flow_run_suspension(uuid4(), Any):
+        watch.may_connect.set()
+    assert watch.ended.is_set()
+    assert "watch" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_a_run_resumed_while_its_process_still_ends_goes_on(world: World) -> Non
     run.until("Completed")
 
 
-@pytest.mark.parametrize("trace", ["started", "strode"])
+@pytest.mark.parametrize("trace", ["started", "strode-1", "strode-30"])
 def test_a_run_that_is_suspended_from_outside_ends_its_process_and_goes_on(
     world: World, trace: str
 ) -> None:
@@ -112,7 +112,7 @@ def test_a_run_loads_the_blocks_that_its_pool_names_and_others(
 def test_the_events_of_a_run_name_its_flow_and_where_it_runs(world: World) -> None:
     world.start_worker()
     run = world.submit("stroll")
-    run.pid("strode")
+    run.pid("strode-1")
     run.let_go()
     run.until("Completed")
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prefect import flow_engine
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.client.schemas.objects import BlockDocument, Flow, FlowRun, WorkPool, WorkQueue
+from prefect.events import related
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from deployments import warm_worker_known
+from deployments import warm_run, warm_spared, warm_worker_known
+from deployments.warm_worker_job import WarmJobConfiguration
 from deployments.warm_worker_known import Known
+from deployments.warm_worker_launch import Launcher
 
 BLOCK = "secret/word"
 
@@ -57,14 +63,17 @@ def server() -> Server:
     return Server()
 
 
-@pytest.fixture
-def known(server: Server) -> Known:
+def _worker(server: Server) -> Any:
     template = {"variables": {"env": {"PASSWORD": "xyzzy"}}}
     pool = WorkPool(
         name="refunds", type="warm", base_job_template=template, default_queue_id=uuid4()
     )
-    worker: Any = SimpleNamespace(client=server, work_pool=pool)
-    return Known(worker)
+    return SimpleNamespace(client=server, work_pool=pool)
+
+
+@pytest.fixture
+def known(server: Server) -> Known:
+    return Known(_worker(server))
 
 
 def _run() -> FlowRun:
@@ -75,7 +84,7 @@ def test_runs_are_told_what_was_read_once_for_all_of_them(known: Known, server: 
     run = _run()
 
     async def tell() -> list[dict[str, Any]]:
-        await known.read_again(["secret/missing", BLOCK])
+        await known.read(["secret/missing", BLOCK])
         return [await known.handed_to(run, [BLOCK]) for _ in range(2)]
 
     first, second = asyncio.run(tell())
@@ -90,7 +99,7 @@ def test_runs_are_told_what_was_read_once_for_all_of_them(known: Known, server: 
 
 def test_a_run_is_told_no_password_but_that_of_its_blocks(known: Known) -> None:
     async def tell() -> dict[str, Any]:
-        await known.read_again([BLOCK])
+        await known.read([BLOCK])
         return await known.handed_to(_run(), [])
 
     told = str(asyncio.run(tell()))
@@ -100,9 +109,10 @@ def test_a_run_is_told_no_password_but_that_of_its_blocks(known: Known) -> None:
 
 def test_what_changed_is_told_when_it_was_read_again(known: Known, server: Server) -> None:
     async def tell() -> dict[str, Any]:
-        await known.read_again([BLOCK])
+        await known.read([BLOCK])
         server.word = "plugh"
-        await known.read_again([BLOCK])
+        known.forget()
+        await known.read([BLOCK])
         return await known.handed_to(_run(), [BLOCK])
 
     assert asyncio.run(tell())["blocks"][BLOCK]["data"] == {"value": "plugh"}
@@ -112,10 +122,11 @@ def test_blocks_that_cannot_be_read_again_are_not_told(known: Known, server: Ser
     run = _run()
 
     async def tell() -> dict[str, Any]:
-        await known.read_again([BLOCK])
+        await known.read([BLOCK])
+        known.forget()
         server.is_away = True
         with pytest.raises(ConnectionError):
-            await known.read_again([BLOCK])
+            await known.read([BLOCK])
         server.is_away = False
         return await known.handed_to(run, [BLOCK])
 
@@ -126,7 +137,83 @@ def test_blocks_of_long_ago_are_not_told(known: Known, monkeypatch: pytest.Monke
     monkeypatch.setattr(warm_worker_known, "_FRESH_SECONDS", 0.0)
 
     async def tell() -> dict[str, Any]:
-        await known.read_again([BLOCK])
+        await known.read([BLOCK])
         return await known.handed_to(_run(), [BLOCK])
 
     assert asyncio.run(tell())["blocks"] == {}
+
+
+def test_what_a_worker_knows_reaches_its_run(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the worker through the job, in which all is JSON, to what Prefect's engine asks for."""
+    jobs: list[dict[str, Any]] = []
+    run = _run()
+
+    async def fork(_order: Any, job: dict[str, Any]) -> None:
+        jobs.append(job)
+
+    async def start() -> None:
+        launcher = Launcher(_worker(server), control)
+        monkeypatch.setattr(launcher._templates, "fork", fork)
+        await launcher._known.read([BLOCK])
+        await launcher.start(run, None, WarmJobConfiguration(blocks=[BLOCK]))
+
+    control: Any = SimpleNamespace(register=lambda _run_id: (1, "token"))
+    asyncio.run(start())
+    payload = json.loads(json.dumps(jobs[0]["payload"]))
+
+    cache = _in_a_process_of_its_own(monkeypatch)
+    flow: Any = SimpleNamespace(result_storage=None, flow_run_name=None)
+    warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
+    client: Any = None
+    found = SyncPrefectClient.read_block_document_by_name(
+        client, name="word", block_type_slug="secret"
+    )
+    assert found.data == {"value": "plover"}
+    assert {key: entry["object"].name for key, (entry, _) in cache.items()} == {
+        f"flow.{run.flow_id}": "refund",
+        f"work-queue.{run.work_queue_id}": "upkeep",
+        "work-pool.refunds": "refunds",
+    }
+
+
+@pytest.mark.parametrize("error", [ObjectNotFound(ValueError("queue")), ValueError("no JSON")])
+def test_a_run_that_cannot_be_told_starts_all_the_same(
+    server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    jobs: list[dict[str, Any]] = []
+
+    async def fork(_order: Any, job: dict[str, Any]) -> None:
+        jobs.append(job)
+
+    async def fail(_queue_id: UUID) -> WorkQueue:
+        raise error
+
+    async def start() -> None:
+        launcher = Launcher(_worker(server), control)
+        monkeypatch.setattr(launcher._templates, "fork", fork)
+        monkeypatch.setattr(server, "read_work_queue", fail)
+        await launcher.start(_run(), None, WarmJobConfiguration())
+
+    control: Any = SimpleNamespace(register=lambda _run_id: (1, "token"))
+    asyncio.run(start())
+    assert "known" not in jobs[0]["payload"]
+
+
+def _in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a run changes of Prefect ends with its process, here with the test.
+
+    Returns what Prefect's events take for known.
+    """
+    kinds: tuple[Any, ...] = (PrefectClient, SyncPrefectClient)
+    for kind in kinds:
+        for name in ("read_block_document_by_name", "update_flow_run"):
+            monkeypatch.setattr(kind, name, getattr(kind, name))
+    engine: Any = flow_engine
+    name = "observe_flow_run_suspension"
+    monkeypatch.setattr(engine, name, getattr(engine, name))
+    cache: dict[str, Any] = {}
+    monkeypatch.setattr(related, "RESOURCE_CACHE", cache)
+    monkeypatch.setattr(warm_spared, "RESOURCE_CACHE", cache)
+    return cache

@@ -66,8 +66,10 @@ async def stride(place: str) -> bool:
 async def stroll(place: str) -> None:
     """Works step by step until it is let go; between steps it may be suspended."""
     note(place, "started", str(os.getpid()))
+    strides = 0
     while not await stride(place):
-        note(place, "strode", str(os.getpid()))
+        strides += 1
+        note(place, f"strode-{strides}", str(os.getpid()))
 
 
 @flow

@@ -30,9 +30,10 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\n
 LIMITS = httpx.Limits(max_connections=4, max_keepalive_connections=4)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """A flow has asyncio's own loop; a server started with plain `uvicorn` has uvloop."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 async def ask(
