@@ -5,9 +5,6 @@ from typing import Any
 
 from benchmarks.place import Place, place, prefect_server
 
-# Enough to tell its speed within some percent; it is measured before and after each batch.
-_FLOOR_COUNT = 500
-
 # What plain Prefect does of these tells its speed; a thousand would take it five minutes.
 _PLAIN_COUNT = 60
 
@@ -22,12 +19,12 @@ def measure(kind: str, sizes: list[int]) -> Found:
     orders = {"even": sizes[0], **{f"b{size}": size for size in sizes}}
     with place(kind, orders) as where, prefect_server(where):
         plain = where.run("benchmarks.plain", where.outside_url, str(_PLAIN_COUNT))
-        floors = [_floor(where, 0)]
+        floors = [where.floor()]
         batches = [_batch(where, "even", sizes[0], 0)]
         for size in sizes:
-            floors.append(_floor(where, len(floors)))
+            floors.append(where.floor(len(floors)))
             batches.append(_batch(where, f"b{size}", size, _REVIEW_EVERY))
-        floors.append(_floor(where, len(floors)))
+        floors.append(where.floor(len(floors)))
         return {
             "kind": kind,
             "floors": floors,
@@ -35,11 +32,6 @@ def measure(kind: str, sizes: list[int]) -> Found:
             "batches": batches,
             "account": _account(where, orders),
         }
-
-
-def _floor(where: Place, number: int) -> Found:
-    # Each one has refunds of its own.
-    return where.run("benchmarks.floor", where.outside_url, str(_FLOOR_COUNT + number))
 
 
 def _batch(where: Place, name: str, size: int, review_every: int) -> Found:

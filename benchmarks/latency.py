@@ -6,16 +6,13 @@ from typing import Any
 from benchmarks import asked
 from benchmarks.place import place, whole_stack
 
-# Enough to tell how fast the machine is.
-_FLOOR_COUNT = 500
-
 Found = dict[str, Any]
 
 
 def measure(kind: str) -> Found:
     """Submission to last effect, decision to payment one by one, and fifty at once."""
     with place(kind, asked.COUNTS) as where:
-        floor = where.run("benchmarks.floor", where.outside_url, str(_FLOOR_COUNT))
+        floor = where.floor()
         with whole_stack(where):
             found = where.run("benchmarks.asked")
     return {

@@ -26,6 +26,9 @@ from refunds.settings import Settings
 # A server that starts on a loaded machine, in seconds.
 _READY_SECONDS = 180.0
 
+# Refunds of the floor: enough to tell its speed within some percent.
+_FLOOR_COUNT = 500
+
 # Asking costs nothing, and a tenth of a second is not measured.
 _ASK_SECONDS = 0.1
 
@@ -50,6 +53,10 @@ class Place:
         )
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
+
+    def floor(self, number: int = 0) -> dict[str, Any]:
+        """Measure the floor; each one in a place has refunds, and so a number, of its own."""
+        return self.run("benchmarks.floor", self.outside_url, str(_FLOOR_COUNT + number))
 
     def refunds(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `refunds …` here."""

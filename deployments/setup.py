@@ -35,6 +35,7 @@ from deployments.stack_environment import PROJECT, run_environment
 from deployments.warm_worker_type import WarmProcessWorker
 from refunds.errors import RefundError
 from refunds.names import (
+    CONNECTOR_TYPE,
     LEDGER_BLOCK,
     RESULTS_BLOCK,
     SHOP_BLOCK,
@@ -48,9 +49,6 @@ from refunds.settings import Settings, settings
 # Every module with a flow: its import is what a forked run does not have to pay for. And
 # the results' storage: Prefect finds a block's class only once it is imported.
 PRELOAD = ["refunds.ledger.storage", "flows.refund", "flows.batch", "flows.nightly", "flows.sweep"]
-
-# The type of the shop's block, as Prefect names it.
-_SHOP_TYPE = SqlAlchemyConnector.get_block_type_slug()
 
 # What a worker calls to start again what a dead one left, without waiting for a sweep.
 RECOVERY = "tasks.upkeep:recover"
@@ -118,7 +116,7 @@ async def _save_pool(client: PrefectClient, settings: Settings) -> None:
     ours = {
         "preload": [*PRELOAD, *(["tasks.chat"] if settings.model_url else [])],
         "recovery": RECOVERY,
-        "blocks": [RESULTS_BLOCK, f"{_SHOP_TYPE}/{settings.shop_block or SHOP_BLOCK}"],
+        "blocks": [RESULTS_BLOCK, f"{CONNECTOR_TYPE}/{settings.shop_block or SHOP_BLOCK}"],
         "working_dir": str(PROJECT),
         "env": run_environment(settings, os.environ),
     }

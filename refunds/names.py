@@ -1,5 +1,6 @@
 """What things are called at Prefect: blocks, the work pool and its queues."""
 
+CONNECTOR_TYPE = "sqlalchemy-connector"
 LEDGER_BLOCK = "refunds-ledger"
 SHOP_BLOCK = "refunds-shop"
 RESULTS_BLOCK = "ledger-storage/refunds-results"

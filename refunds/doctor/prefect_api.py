@@ -7,11 +7,10 @@ from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from refunds.doctor.findings import Unwell
-from refunds.names import LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, WORK_POOL
+from refunds.names import CONNECTOR_TYPE, LEDGER_BLOCK, RESULTS_BLOCK, SHOP_BLOCK, WORK_POOL
 from refunds.settings import settings
 from tasks import books, notifier
 
-_CONNECTOR = "sqlalchemy-connector"
 _DEPLOYMENTS = ("refund/refund", "batch/batch", "nightly/nightly", "sweep/sweep")
 # The server's largest page; without a limit it answers 422.
 _PAGE = 200
@@ -51,7 +50,7 @@ async def blocks() -> str:
     """The connectors and the storage that the workers load."""
     missing = []
     theirs = settings().shop_block
-    wanted = [f"{_CONNECTOR}/{name}" for name in (LEDGER_BLOCK, theirs or SHOP_BLOCK)]
+    wanted = [f"{CONNECTOR_TYPE}/{name}" for name in (LEDGER_BLOCK, theirs or SHOP_BLOCK)]
     wanted.append(RESULTS_BLOCK)
     async with get_client() as client:
         for block in wanted:

@@ -143,12 +143,12 @@ def test_blocks_of_long_ago_are_not_told(known: Known, monkeypatch: pytest.Monke
     assert asyncio.run(tell())["blocks"] == {}
 
 
-def test_what_a_worker_knows_reaches_its_run(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From the worker through the job, in which all is JSON, to what Prefect's engine asks for."""
+def _started(
+    server: Server, monkeypatch: pytest.MonkeyPatch, run: FlowRun, *blocks: str
+) -> dict[str, Any]:
+    """The payload with which a worker, that has read the blocks, starts a run that wants them."""
     jobs: list[dict[str, Any]] = []
-    run = _run()
+    control: Any = SimpleNamespace(register=lambda _run_id: (1, "token"))
 
     async def fork(_order: Any, job: dict[str, Any]) -> None:
         jobs.append(job)
@@ -156,12 +156,20 @@ def test_what_a_worker_knows_reaches_its_run(
     async def start() -> None:
         launcher = Launcher(_worker(server), control)
         monkeypatch.setattr(launcher._templates, "fork", fork)
-        await launcher._known.read([BLOCK])
-        await launcher.start(run, None, WarmJobConfiguration(blocks=[BLOCK]))
+        await launcher._known.read(blocks)
+        await launcher.start(run, None, WarmJobConfiguration(blocks=[*blocks]))
 
-    control: Any = SimpleNamespace(register=lambda _run_id: (1, "token"))
     asyncio.run(start())
-    payload = json.loads(json.dumps(jobs[0]["payload"]))
+    payload: dict[str, Any] = json.loads(json.dumps(jobs[0]["payload"]))
+    return payload
+
+
+def test_what_a_worker_knows_reaches_its_run(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the worker through the job, in which all is JSON, to what Prefect's engine asks for."""
+    run = _run()
+    payload = _started(server, monkeypatch, run, BLOCK)
 
     cache = _in_a_process_of_its_own(monkeypatch)
     flow: Any = SimpleNamespace(result_storage=None, flow_run_name=None)
@@ -182,23 +190,11 @@ def test_what_a_worker_knows_reaches_its_run(
 def test_a_run_that_cannot_be_told_starts_all_the_same(
     server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    jobs: list[dict[str, Any]] = []
-
-    async def fork(_order: Any, job: dict[str, Any]) -> None:
-        jobs.append(job)
-
     async def fail(_queue_id: UUID) -> WorkQueue:
         raise error
 
-    async def start() -> None:
-        launcher = Launcher(_worker(server), control)
-        monkeypatch.setattr(launcher._templates, "fork", fork)
-        monkeypatch.setattr(server, "read_work_queue", fail)
-        await launcher.start(_run(), None, WarmJobConfiguration())
-
-    control: Any = SimpleNamespace(register=lambda _run_id: (1, "token"))
-    asyncio.run(start())
-    assert "known" not in jobs[0]["payload"]
+    monkeypatch.setattr(server, "read_work_queue", fail)
+    assert "known" not in _started(server, monkeypatch, _run())
 
 
 def _in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
