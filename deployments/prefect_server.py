@@ -12,7 +12,8 @@ again here (`busy_database`).
 
 On every database it checks once that a schema is one: Prefect checks the schemas of a deployment
 and of its work pool against JSON Schema's own each time a run is created, which is half of the
-work. Its databases are given Python's own times: PostgreSQL's driver subtracts each of them from
+work. An event is read from its JSON once, and not by each of the four services that look at it.
+Its databases are given Python's own times: PostgreSQL's driver subtracts each of them from
 the year 2000, and the subtraction of Prefect's kind of time is a tenth of all that the server
 does. And what the server has loaded by its start is no garbage: to look through it takes a large
 part of a second, in which nobody is answered.
@@ -29,6 +30,7 @@ from typing import Any
 
 from aiosqlite.cursor import Cursor
 from prefect.server.api import server
+from prefect.server.events.schemas.events import ReceivedEvent
 from prefect.server.utilities.database import Timestamp
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from prefect.utilities.schema_tools import validation
@@ -40,6 +42,9 @@ Statement = Callable[..., Awaitable[Any]]
 
 # A pool or a deployment that is changed has another schema; a server meets a handful.
 _MOST_SCHEMAS = 1_000
+
+# An event comes to all services at once, and the slowest is some hundred behind.
+_MOST_EVENTS = 1_000
 
 
 def close_failed_cursors() -> None:
@@ -75,6 +80,13 @@ def check_schemas_once() -> None:
             known.add(text)
 
     validator.check_schema = check_once
+
+
+def read_events_once() -> None:
+    """Do so for the latest events; each who reads one has a copy to change."""
+    event_class: Any = ReceivedEvent
+    read = functools.lru_cache(_MOST_EVENTS)(event_class.model_validate_json)
+    event_class.model_validate_json = lambda data, **options: read(data, **options).model_copy()
 
 
 def give_databases_plain_times() -> None:
@@ -129,6 +141,7 @@ class KeepsWhatItLoaded:
 if __name__ == "__main__":
     close_failed_cursors()
     check_schemas_once()
+    read_events_once()
     give_databases_plain_times()
     around_the_application(KeepsWhatItLoaded)
     if make_url(PREFECT_API_DATABASE_CONNECTION_URL.value()).get_backend_name() == "sqlite":

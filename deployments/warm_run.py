@@ -40,7 +40,7 @@ from prefect.settings import Settings
 from prefect.states import Crashed
 from prefect.utilities.engine import propose_state_sync
 
-from deployments import warm_spared
+from deployments import warm_done, warm_news, warm_spared
 from refunds.ledger import LedgerStorage
 from tasks import books
 
@@ -105,7 +105,7 @@ def _settings(names: list[str]) -> Iterator[None]:
 def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun, payload: dict[str, Any]) -> None:
     """Know and do beforehand what the engine would ask the server, or a step a database, for."""
     warm_spared.watch_for_suspension_beside()
-    warm_spared.tell_only_news(flow_run)
+    warm_news.tell_only_news(flow_run)
     if known := payload.get("known"):
         warm_spared.take_blocks(known["blocks"])
         warm_spared.know_related(flow_run, {**known, "deployment": payload["deployment"]})
@@ -116,6 +116,8 @@ def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun, payload: dict[str, 
             resolve_result_storage(flow.result_storage, _sync=True),  # type: ignore[call-arg]
         )
     if isinstance(flow.result_storage, LedgerStorage):
+        if flow_run.empirical_policy.resuming:
+            warm_done.pass_over_done_steps()
         # With this run's settings, which a thread of its own would not see.
         connect = partial(copy_context().run, books.connect, flow.result_storage)
         threading.Thread(target=connect, name="connect", daemon=True).start()

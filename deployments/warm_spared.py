@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
-from uuid import UUID
 
 from prefect import flow_engine
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
@@ -60,28 +59,6 @@ def _beside(watch: Watch) -> Watch:
             thread.join(_END_SECONDS)
 
     return watch_beside
-
-
-def tell_only_news(flow_run: FlowRun) -> None:
-    """Do not tell the server the flow version and retries that this run has there already.
-
-    They are told by each attempt. After a wait they are what the attempt before it told.
-    """
-    known = {
-        "flow_version": flow_run.flow_version,
-        "empirical_policy": flow_run.empirical_policy.model_copy(deep=True),
-    }
-    tell = PrefectClient.update_flow_run
-
-    @functools.wraps(tell)
-    async def tell_news(
-        client: PrefectClient, flow_run_id: UUID, *arguments: Any, **news: Any
-    ) -> Any:
-        if flow_run_id == flow_run.id and not arguments and news == known:
-            return None
-        return await tell(client, flow_run_id, *arguments, **news)
-
-    PrefectClient.update_flow_run = tell_news  # type: ignore[assignment,method-assign]
 
 
 def take_blocks(documents: dict[str, dict[str, Any]]) -> None:

@@ -87,7 +87,7 @@ def engine_of(block: SqlAlchemyConnector, *, is_ledger: bool = True) -> sa.Engin
     with _lock:
         if name not in _engines:
             arguments = {"json_serializer": _json} if is_ledger else _read_only(url)
-            engine = block.get_engine(**arguments)
+            engine = block.get_engine(**arguments, **_of_its_kind(url))
             _engines[name] = _prepared(engine) if is_ledger else engine
         return _engines[name]
 
@@ -125,6 +125,11 @@ def _json(value: Any) -> str:
         return orjson.dumps(value, option=_PLAIN_JSON).decode()
     except TypeError:
         return json.dumps(value)
+
+
+def _of_its_kind(url: URL) -> dict[str, Any]:
+    """No process asks PostgreSQL, when it connects first, for a type that nobody here uses."""
+    return {"use_native_hstore": False} if url.get_backend_name() == "postgresql" else {}
 
 
 def _read_only(url: URL) -> dict[str, Any]:

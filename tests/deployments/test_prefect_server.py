@@ -6,9 +6,11 @@ import asyncio
 import gc
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import uuid4
 
 import jsonschema
 import pytest
+from prefect.server.events.schemas.events import ReceivedEvent
 from prefect.server.utilities.database import Timestamp
 from prefect.utilities.schema_tools import validation
 from sqlalchemy import Dialect, make_url
@@ -17,6 +19,7 @@ from deployments.prefect_server import (
     KeepsWhatItLoaded,
     check_schemas_once,
     give_databases_plain_times,
+    read_events_once,
 )
 
 
@@ -81,6 +84,42 @@ def test_what_a_server_loads_for_its_start_is_not_looked_through_again() -> None
     finally:
         gc.unfreeze()
     assert sent == [("http.startup.complete", False), ("lifespan.startup.complete", True)]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The texts that events were really read from."""
+    read, seen = ReceivedEvent.model_validate_json, list[Any]()
+
+    def read_and_note(text: Any, **options: Any) -> ReceivedEvent:
+        seen.append(text)
+        return read(text, **options)
+
+    monkeypatch.setattr(ReceivedEvent, "model_validate_json", read_and_note)
+    read_events_once()
+    return seen
+
+
+def _event(name: str) -> bytes:
+    resource = {"prefect.resource.id": "refund.1"}
+    event = ReceivedEvent(occurred=datetime.now(UTC), event=name, resource=resource, id=uuid4())
+    return event.model_dump_json().encode()
+
+
+def test_an_event_is_read_once_and_each_reader_may_change_theirs(read: list[Any]) -> None:
+    text = _event("paid")
+    one, other = (ReceivedEvent.model_validate_json(text) for _ in range(2))
+    one.event = "changed"
+    assert (other.event, other.resource.id) == ("paid", "refund.1")
+    assert ReceivedEvent.model_validate_json(_event("paid")).id != other.id
+    assert len(read) == 2
+
+
+def test_what_is_no_event_is_none_however_often_it_is_read(read: list[Any]) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match="occurred"):
+            ReceivedEvent.model_validate_json(b"{}")
+    assert len(read) == 2
 
 
 class Elaborate(datetime):

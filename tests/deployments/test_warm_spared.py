@@ -1,4 +1,4 @@
-"""What a run on a warm worker is spared: a watch it does not live to need, old news."""
+"""What a run on a warm worker is spared: a watch it does not live to need, blocks it is given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from prefect import flow_engine
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
-from prefect.client.schemas.objects import BlockDocument, FlowRun
+from prefect.client.schemas.objects import BlockDocument
 
 from deployments import warm_spared
 
@@ -62,66 +62,6 @@ def test_a_watch_that_comes_too_late_ends_at_once(watch: Watch) -> None:
         watch.may_connect.set()
     assert watch.ended.is_set()
     assert "watch" not in {thread.name for thread in threading.enumerate()}
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the server was told of runs."""
-    news: list[dict[str, Any]] = []
-
-    async def update(client: Any, flow_run_id: Any, *arguments: Any, **told: Any) -> None:
-        news.append(told)
-
-    monkeypatch.setattr(PrefectClient, "update_flow_run", update)
-    return news
-
-
-def _attempt(run: FlowRun, version: str | None, retries: int, whom: Any = None) -> None:
-    """What the engine does to the run that it was given, and tells of it."""
-    run.empirical_policy.retries = retries
-    client: Any = None
-    asyncio.run(
-        PrefectClient.update_flow_run(
-            client,
-            flow_run_id=whom or run.id,
-            flow_version=version,
-            empirical_policy=run.empirical_policy,
-        )
-    )
-
-
-def _run(version: str | None, retries: int | None) -> FlowRun:
-    run = FlowRun(id=uuid4(), flow_id=uuid4(), flow_version=version)
-    run.empirical_policy.retries = retries
-    return run
-
-
-def test_what_the_server_knows_of_a_run_is_not_told_again(told: list[Any]) -> None:
-    run = _run("7", 0)
-    warm_spared.tell_only_news(run)
-    _attempt(run, "7", 0)
-    assert told == []
-
-
-@pytest.mark.parametrize(
-    ("version", "retries"), [(None, None), ("7", None), ("6", 0), (None, 0), ("7", 2)]
-)
-def test_news_of_a_run_are_told(told: list[Any], version: str | None, retries: int | None) -> None:
-    run = _run(version, retries)
-    warm_spared.tell_only_news(run)
-    _attempt(run, "7", 0)
-    [news] = told
-    assert (news["flow_version"], news["empirical_policy"].retries) == ("7", 0)
-
-
-def test_another_run_and_another_word_are_told(told: list[Any]) -> None:
-    run = _run("7", 0)
-    warm_spared.tell_only_news(run)
-    _attempt(run, "7", 0, whom=uuid4())
-    client: Any = None
-    asyncio.run(PrefectClient.update_flow_run(client, run.id, name="refund-1"))
-    assert len(told) == 2
-    assert told[1] == {"name": "refund-1"}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from warm_worker_world import World, is_gone, until
 
 from deployments.process_identity import ProcessIdentity
 from deployments.warm_worker_recovery import claim
+from refunds.ledger import LedgerStorage, connector, migrate
 from refunds.process_birth import birth
 
 
@@ -68,6 +70,24 @@ def test_a_suspended_run_holds_no_process_and_goes_on_when_resumed(
     assert run.pid("answered") != asked
     run.until("Completed")
     assert run.count(StateType.CRASHED) == 0
+
+
+def test_a_step_that_was_done_before_a_run_lay_down_is_on_its_page_once(
+    world: World, tmp_path: Path
+) -> None:
+    ledger_url = f"sqlite:///{tmp_path}/ledger.db"
+    migrate(ledger_url)
+    LedgerStorage(connector=connector(ledger_url)).save("memory", overwrite=True)
+    world.start_worker()
+    run = world.submit("rest")
+    first = run.pid("rested")
+    run.until("Suspended")
+    world.client.resume_flow_run(run.id)
+    run.until("Completed")
+    assert run.trace("memory").startswith(f"remembered by {first}, recalled by ")
+    assert not run.trace("memory").endswith(f" by {first}")
+    until(lambda: len(run.steps()) >= 2, "both steps are on the page")
+    assert run.steps() == ["Completed recall", "Completed remember"]
 
 
 def test_a_run_resumed_while_its_process_still_ends_goes_on(world: World) -> None:

@@ -78,3 +78,27 @@ async def ask(place: str) -> None:
     note(place, "asked", str(os.getpid()))
     await asuspend_flow_run(timeout=600, key="approval")
     note(place, "answered", str(os.getpid()))
+
+
+def by_name(context: Any, parameters: dict[str, Any]) -> str:
+    return f"{parameters['place']}:{context.task.name}"
+
+
+@task(cache_key_fn=by_name, persist_result=True)
+async def remember(place: str) -> str:
+    return f"remembered by {os.getpid()}"
+
+
+@task(cache_key_fn=by_name, persist_result=True)
+async def recall(place: str, memory: str) -> str:
+    return f"{memory}, recalled by {os.getpid()}"
+
+
+@flow(persist_result=True, result_storage="ledger-storage/memory")
+async def rest(place: str) -> None:
+    """Lies down between two steps, and begins at the top when it goes on."""
+    memory = await remember(place)
+    if not await asyncio.to_thread(Path(place, "rested").exists):
+        note(place, "rested", str(os.getpid()))
+        await asuspend_flow_run(timeout=600, key="rest")
+    note(place, "memory", await recall(place, memory))

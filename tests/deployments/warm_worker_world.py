@@ -166,6 +166,12 @@ class Run:
         history = self.world.client.read_flow_run_states(self.id)
         return sum(state.type is state_type for state in history)
 
+    def steps(self) -> list[str]:
+        """The state and name of each step on the run's page."""
+        wanted = {"flow_runs": {"id": {"any_": [str(self.id)]}}}
+        found = self.world.client.request("POST", "/task_runs/filter", json=wanted).json()
+        return sorted(f"{step['state']['name']} {step['name'].split('-')[0]}" for step in found)
+
     def until(self, name: str) -> State[Any]:
         """Wait until the run is in the state of that name."""
 
