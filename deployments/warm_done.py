@@ -44,10 +44,11 @@ def pass_over_done_steps() -> None:
 
 
 def _is_plain(step: Task[..., Any], options: dict[str, Any]) -> bool:
-    """Whether a call of it gives its result, and may give the one from before."""
-    is_taken_again = step.refresh_cache or get_current_settings().tasks.refresh_cache
+    """Whether a call of it gives its result, and may give one from before, however old."""
+    is_made_anew = step.refresh_cache or get_current_settings().tasks.refresh_cache
+    may_be_found = not is_made_anew and step.cache_expiration is None
     is_awaited = step.isasync and not step.isgenerator
-    return is_awaited and not is_taken_again and not _OF_THE_ENGINE & options.keys()
+    return may_be_found and is_awaited and not _OF_THE_ENGINE & options.keys()
 
 
 def _key(step: Task[..., Any], parameters: dict[str, Any]) -> str | None:

@@ -8,66 +8,74 @@ wait a tenth of the time that a refund has.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
+import threading
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import PrefectClient
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, FlowRunPolicy
 
 _TOLD_AT_THE_BEGIN = {"flow_version", "empirical_policy"}
 
+# A process does not end before its news are told, unless the server is away.
+_END_SECONDS = 4.0
+
 
 def tell_only_news(flow_run: FlowRun) -> None:
-    """Do so for the run of this process."""
+    """Do so for the run of this process, until it has entered its first state."""
     clients: Any = PrefectClient
     give_name, update = clients.set_flow_run_name, clients.update_flow_run
-    enter_state, close = clients.set_flow_run_state, clients.__aexit__
-    news = _News(flow_run, update)
+    enter_state = clients.set_flow_run_state
+    news = _News(flow_run)
 
     @functools.wraps(give_name)
-    async def keep_name(client: PrefectClient, flow_run_id: UUID, name: str) -> Any:
-        if flow_run_id != flow_run.id:
-            return await give_name(client, flow_run_id, name)
-        return news.keep(name=name)
+    async def keep_or_name(client: PrefectClient, flow_run_id: UUID, name: str) -> Any:
+        if news.is_of(flow_run_id):
+            return news.keep(name=name)
+        return await give_name(client, flow_run_id, name)
 
     @functools.wraps(update)
-    async def keep_or_tell(
+    async def keep_or_update(
         client: PrefectClient, flow_run_id: UUID, *arguments: Any, **told: Any
     ) -> Any:
-        if flow_run_id == flow_run.id and not arguments and news.can_wait(told):
+        if news.is_of(flow_run_id) and not arguments and news.can_wait(told):
             return news.keep(flow_version=told["flow_version"])
-        await news.all_told(client)
+        await news.all_told()
         return await update(client, flow_run_id, *arguments, **told)
 
     @functools.wraps(enter_state)
     async def enter_and_tell(client: PrefectClient, *arguments: Any, **options: Any) -> Any:
         entered = await enter_state(client, *arguments, **options)
-        news.tell(client)
+        news.tell()
         return entered
 
-    @functools.wraps(close)
-    async def close_when_told(client: PrefectClient, *raised: Any) -> Any:
-        await news.all_told(client)
-        return await close(client, *raised)
-
-    clients.set_flow_run_name, clients.update_flow_run = keep_name, keep_or_tell
-    clients.set_flow_run_state, clients.__aexit__ = enter_and_tell, close_when_told
+    clients.set_flow_run_name, clients.update_flow_run = keep_or_name, keep_or_update
+    clients.set_flow_run_state = enter_and_tell
 
 
 class _News:
-    """What is to be told of a run, and what is being told.
+    """What is to be told of a run when it has begun.
 
-    It is told before anything else is told of the run, and before a client closes. What fails is
-    not told: no step depends on it.
+    A thread tells it: a signal to end the run may come at any moment, and is not to end the telling
+    instead. What fails is not told; no step depends on it.
     """
 
-    def __init__(self, flow_run: FlowRun, update: Any) -> None:
-        self._run_id, self._update = flow_run.id, update
+    def __init__(self, flow_run: FlowRun) -> None:
+        self._run_id = flow_run.id
         self._known = {"flow_version": flow_run.flow_version, "name": flow_run.name}
         self._policy = flow_run.empirical_policy.model_copy(deep=True)
-        self._untold: dict[str, Any] = {}
-        self._telling: set[asyncio.Task[Any]] = set()
+        self._kept: dict[str, Any] = {}
+        self._has_begun = False
+        self._telling: threading.Thread | None = None
+
+    def is_of(self, flow_run_id: UUID) -> bool:
+        """Whether something of this run may still be kept."""
+        return flow_run_id == self._run_id and not self._has_begun
 
     def can_wait(self, told: dict[str, Any]) -> bool:
         """Whether it is what each attempt tells, without retries that the server does not know."""
@@ -77,23 +85,32 @@ class _News:
 
     def keep(self, **told: Any) -> None:
         """Keep of this what the server does not know."""
-        self._untold |= {key: told[key] for key in told if told[key] != self._known[key]}
+        self._kept |= {key: told[key] for key in told if told[key] != self._known[key]}
 
-    def tell(self, client: PrefectClient) -> None:
-        """Begin to tell what was kept."""
-        if self._untold:
-            telling = self._update(client, self._run_id, **self._untold)
-            self._telling.add(asyncio.ensure_future(telling))
-            self._untold = {}
+    def tell(self) -> None:
+        """Tell what was kept, beside what the run does next."""
+        self._has_begun = True
+        if not self._kept:
+            return
+        news, self._kept = self._kept, {}
+        told = partial(copy_context().run, _tell, self._run_id, news)
+        self._telling = threading.Thread(target=told, name="news", daemon=True)
+        self._telling.start()
+        atexit.register(self._telling.join, _END_SECONDS)
 
-    async def all_told(self, client: PrefectClient) -> None:
-        """Tell what was kept, and wait until all of it is told."""
-        self.tell(client)
-        await asyncio.gather(*self._telling, return_exceptions=True)
+    async def all_told(self) -> None:
+        """Wait until nothing is being told: what is told next may not be overtaken."""
+        if self._telling is not None:
+            await asyncio.to_thread(self._telling.join)
+
+
+def _tell(flow_run_id: UUID, news: dict[str, Any]) -> None:
+    with suppress(Exception), get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run_id, **news)
 
 
 def _is_as_patient(one: FlowRunPolicy, other: FlowRunPolicy) -> bool:
-    """Whether two policies come to the same retries: for the server those unset are none."""
+    """Whether two policies come to the same retries: those unset are none."""
     return all(
         (getattr(one, field) or 0) == (getattr(other, field) or 0)
         for field in ("retries", "retry_delay")

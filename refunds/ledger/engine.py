@@ -128,8 +128,8 @@ def _json(value: Any) -> str:
 
 
 def _of_its_kind(url: URL) -> dict[str, Any]:
-    """No process asks PostgreSQL, when it connects first, for a type that nobody here uses."""
-    return {"use_native_hstore": False} if url.get_backend_name() == "postgresql" else {}
+    """No process of ours asks PostgreSQL first for a type that nobody here uses."""
+    return {"use_native_hstore": False} if url.get_driver_name() == "psycopg" else {}
 
 
 def _read_only(url: URL) -> dict[str, Any]:

@@ -89,13 +89,14 @@ def test_what_a_server_loads_for_its_start_is_not_looked_through_again() -> None
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The texts that events were really read from."""
-    read, seen = ReceivedEvent.model_validate_json, list[Any]()
+    read: Any = ReceivedEvent.model_validate_json
+    seen: list[Any] = []
 
-    def read_and_note(text: Any, **options: Any) -> ReceivedEvent:
-        seen.append(text)
-        return read(text, **options)
+    def read_and_note(kind: Any, /, json_data: Any, **options: Any) -> Any:
+        seen.append(json_data)
+        return read.__func__(kind, json_data, **options)
 
-    monkeypatch.setattr(ReceivedEvent, "model_validate_json", read_and_note)
+    monkeypatch.setattr(ReceivedEvent, "model_validate_json", classmethod(read_and_note))
     read_events_once()
     return seen
 
@@ -113,6 +114,19 @@ def test_an_event_is_read_once_and_each_reader_may_change_theirs(read: list[Any]
     assert (other.event, other.resource.id) == ("paid", "refund.1")
     assert ReceivedEvent.model_validate_json(_event("paid")).id != other.id
     assert len(read) == 2
+
+
+def test_what_is_read_in_another_way_is_read_each_time(read: list[Any]) -> None:
+    class Special(ReceivedEvent):
+        pass
+
+    text = _event("paid")
+    for _ in range(2):
+        assert type(Special.model_validate_json(text)) is Special
+        assert ReceivedEvent.model_validate_json(bytearray(text)).event == "paid"
+        assert ReceivedEvent.model_validate_json(text, strict=False).event == "paid"
+        assert ReceivedEvent.model_validate_json(json_data=text.decode()).event == "paid"
+    assert len(read) == 7
 
 
 def test_what_is_no_event_is_none_however_often_it_is_read(read: list[Any]) -> None:

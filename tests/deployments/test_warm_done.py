@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +94,11 @@ async def test_results_that_are_to_be_made_anew_are_made_by_the_engine(run: Run)
     assert await step("load", refresh_cache=True)("a") == "new load"
     with temporary_settings({PREFECT_TASKS_REFRESH_CACHE: True}):
         assert await step("load")("a") == "new load"
+
+
+async def test_a_result_that_may_be_too_old_is_left_to_the_engine(run: Run) -> None:
+    await run.did("load:a", "old")
+    assert await step("load", cache_expiration=timedelta(days=1))("a") == "new load"
 
 
 async def test_a_result_that_cannot_be_read_is_left_to_the_engine(run: Run) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +14,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Running
 
-from deployments.warm_news import tell_only_news
+from deployments import warm_news
 
 pytestmark = pytest.mark.anyio
 
@@ -21,59 +24,74 @@ class Server:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
-        self.may_answer = asyncio.Event()
+        self.may_answer = threading.Event()
         self.may_answer.set()
         self.is_away = False
+        self.answered = threading.Event()
 
-    async def update(self, _: Any, flow_run_id: UUID, **told: Any) -> None:
-        await self.may_answer.wait()
-        if self.is_away:
-            raise ConnectionError("the server is away")
+    # Of the run's own client
+
+    async def update_flow_run(self, flow_run_id: UUID, **told: Any) -> None:
         self.told.append({"of": flow_run_id, **told})
 
-    async def name(self, _: Any, flow_run_id: UUID, name: str) -> None:
-        await self.update(_, flow_run_id, name=name)
+    async def set_flow_run_name(self, flow_run_id: UUID, name: str) -> None:
+        self.told.append({"of": flow_run_id, "name": name})
 
-    async def enter_state(self, _: Any, flow_run_id: UUID, state: Any, *, force: bool) -> str:
+    async def set_flow_run_state(self, flow_run_id: UUID, state: Any, *, force: bool) -> str:
         self.told.append(state.name)
         return f"entered {state.name}, {force=}"
 
-    async def close(self, _: Any, *raised: Any) -> None:
-        self.told.append("closed")
+    # Of a thread's client
+
+    @contextlib.contextmanager
+    def client(self, *, sync_client: bool) -> Iterator[Any]:
+        assert sync_client
+        yield Sync(self)
+        self.answered.set()
+
+
+class Sync:
+    """A client without an event loop."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def update_flow_run(self, flow_run_id: UUID, **told: Any) -> None:
+        assert self.server.may_answer.wait(30)
+        if self.server.is_away:
+            self.server.answered.set()
+            raise ConnectionError("the server is away")
+        self.server.told.append({"of": flow_run_id, **told})
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server()
-    for method, answer in {
-        "update_flow_run": made.update,
-        "set_flow_run_name": made.name,
-        "set_flow_run_state": made.enter_state,
-        "__aexit__": made.close,
-    }.items():
-        monkeypatch.setattr(PrefectClient, method, _as_method(answer))
+    for name in ("update_flow_run", "set_flow_run_name", "set_flow_run_state"):
+        monkeypatch.setattr(PrefectClient, name, _as_method(getattr(made, name)))
+    monkeypatch.setattr(warm_news, "get_client", made.client)
     return made
 
 
 def _as_method(answer: Any) -> Any:
     async def method(client: Any, *arguments: Any, **options: Any) -> Any:
-        return await answer(client, *arguments, **options)
+        return await answer(*arguments, **options)
 
     return method
 
 
-def _run(version: str | None, retries: int | None, name: str = "brisk-heron") -> FlowRun:
-    run = FlowRun(id=uuid4(), flow_id=uuid4(), flow_version=version, name=name)
+def _run(version: str | None, retries: int | None) -> FlowRun:
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), flow_version=version, name="brisk-heron")
     run.empirical_policy.retries = retries
     return run
 
 
 class Engine:
-    """What Prefect's engine does with a run and a client, in its own words."""
+    """What Prefect's engine does with a run, in its own words."""
 
     def __init__(self, run: FlowRun) -> None:
         self.run, self.client = run, object.__new__(PrefectClient)
-        tell_only_news(run)
+        warm_news.tell_only_news(run)
 
     async def begin(self, version: str | None, retries: int, name: str | None = None) -> Any:
         self.run.empirical_policy.retries = retries
@@ -86,18 +104,14 @@ class Engine:
             await self.client.set_flow_run_name(flow_run_id=self.run.id, name=name)
         return await self.client.set_flow_run_state(self.run.id, Running(), force=False)
 
-    async def end(self) -> None:
-        await self.client.__aexit__(None, None, None)
-
 
 @pytest.mark.parametrize("retries", [0, None])
 async def test_what_the_server_knows_of_a_run_is_not_told_again(
     server: Server, retries: int | None
 ) -> None:
-    engine = Engine(_run("7", retries))
-    await engine.begin("7", 0, "brisk-heron")
-    await engine.end()
-    assert server.told == ["Running", "closed"]
+    await Engine(_run("7", retries)).begin("7", 0, "brisk-heron")
+    assert server.told == ["Running"]
+    assert "news" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize("version", ["6", None])
@@ -109,14 +123,13 @@ async def test_a_name_and_a_version_are_told_together_beside_the_running_flow(
     assert await engine.begin("7", 0, "refund-1") == "entered Running, force=False"
     assert server.told == ["Running"]
     server.may_answer.set()
-    await engine.end()
+    assert server.answered.wait(30)
     news = {"of": engine.run.id, "flow_version": "7", "name": "refund-1"}
-    assert server.told == ["Running", news, "closed"]
+    assert server.told == ["Running", news]
 
 
 async def test_retries_that_are_news_are_told_before_they_could_be_needed(server: Server) -> None:
-    engine = Engine(_run("7", 0))
-    await engine.begin("7", 2)
+    await Engine(_run("7", 0)).begin("7", 2)
     news, running = server.told
     assert (news["flow_version"], news["empirical_policy"].retries) == ("7", 2)
     assert running == "Running"
@@ -133,26 +146,26 @@ async def test_another_word_of_the_run_does_not_overtake_its_news(server: Server
     assert [told["name"] for told in server.told[1:]] == ["refund-1", "approve?"]
 
 
+async def test_a_run_that_has_begun_is_named_at_once(server: Server) -> None:
+    engine = Engine(_run("7", 0))
+    await engine.begin("7", 0)
+    for name in ("approve?", "brisk-heron"):
+        await engine.client.set_flow_run_name(engine.run.id, name)
+    assert [told["name"] for told in server.told[1:]] == ["approve?", "brisk-heron"]
+
+
 async def test_of_another_run_everything_is_told_at_once(server: Server) -> None:
-    engine, other = Engine(_run("7", 0)), _run(None, 0)
-    client = engine.client
-    await client.update_flow_run(
-        other.id, flow_version="7", empirical_policy=other.empirical_policy
-    )
+    client, other = Engine(_run("7", 0)).client, _run(None, 0)
+    policy = other.empirical_policy
+    await client.update_flow_run(other.id, flow_version="7", empirical_policy=policy)
     await client.set_flow_run_name(other.id, "a-part-of-it")
     assert [told["of"] for told in server.told] == [other.id, other.id]
-
-
-async def test_a_run_that_is_ended_before_it_runs_has_told_its_news(server: Server) -> None:
-    engine = Engine(_run("7", 0))
-    await engine.client.set_flow_run_name(flow_run_id=engine.run.id, name="refund-1")
-    await engine.end()
-    assert server.told == [{"of": engine.run.id, "name": "refund-1"}, "closed"]
 
 
 async def test_a_run_goes_on_when_its_news_cannot_be_told(server: Server) -> None:
     engine = Engine(_run("7", 0))
     server.is_away = True
     await engine.begin("7", 0, "refund-1")
-    await engine.end()
-    assert server.told == ["Running", "closed"]
+    assert server.answered.wait(30)
+    await engine.client.update_flow_run(engine.run.id, name="approve?")
+    assert server.told == ["Running", {"of": engine.run.id, "name": "approve?"}]

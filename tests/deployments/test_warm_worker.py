@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,9 @@ def test_a_step_that_was_done_before_a_run_lay_down_is_on_its_page_once(
     assert not run.trace("memory").endswith(f" by {first}")
     until(lambda: len(run.steps()) >= 2, "both steps are on the page")
     assert run.steps() == ["Completed recall", "Completed remember"]
+    log = (world.directory / "worker.log").read_text()
+    assert "Traceback" not in log
+    assert not re.search(r"Service .* failed", log)
 
 
 def test_a_run_resumed_while_its_process_still_ends_goes_on(world: World) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect import flow_engine
+from prefect import Task, flow_engine
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient
 from prefect.client.schemas.objects import BlockDocument, Flow, FlowRun, WorkPool, WorkQueue
 from prefect.events import related
@@ -20,6 +20,8 @@ from deployments import warm_run, warm_spared, warm_worker_known
 from deployments.warm_worker_job import WarmJobConfiguration
 from deployments.warm_worker_known import Known
 from deployments.warm_worker_launch import Launcher
+from refunds.ledger import LedgerStorage, connector
+from tasks import books
 
 BLOCK = "secret/word"
 
@@ -186,6 +188,22 @@ def test_what_a_worker_knows_reaches_its_run(
     }
 
 
+@pytest.mark.parametrize("is_resuming", [True, False])
+def test_only_a_run_that_lay_down_passes_over_what_was_done(
+    server: Server, monkeypatch: pytest.MonkeyPatch, *, is_resuming: bool
+) -> None:
+    run = _run()
+    run.empirical_policy.resuming = is_resuming
+    payload = _started(server, monkeypatch, run)
+    _in_a_process_of_its_own(monkeypatch)
+    before = Task.__call__
+    storage = LedgerStorage(connector=connector("sqlite:///:memory:"))
+    flow: Any = SimpleNamespace(result_storage=storage, flow_run_name=None)
+    monkeypatch.setattr(books, "connect", lambda _: None)
+    warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
+    assert (Task.__call__ is not before) == is_resuming
+
+
 @pytest.mark.parametrize("error", [ObjectNotFound(ValueError("queue")), ValueError("no JSON")])
 def test_a_run_that_cannot_be_told_starts_all_the_same(
     server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -202,13 +220,17 @@ def _in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     Returns what Prefect's events take for known.
     """
-    kinds: tuple[Any, ...] = (PrefectClient, SyncPrefectClient)
-    for kind in kinds:
-        for name in ("read_block_document_by_name", "update_flow_run"):
-            monkeypatch.setattr(kind, name, getattr(kind, name))
-    engine: Any = flow_engine
-    name = "observe_flow_run_suspension"
-    monkeypatch.setattr(engine, name, getattr(engine, name))
+    read_block = "read_block_document_by_name"
+    tell = ("update_flow_run", "set_flow_run_name", "set_flow_run_state")
+    changed: dict[Any, tuple[str, ...]] = {
+        PrefectClient: (read_block, *tell),
+        SyncPrefectClient: (read_block,),
+        Task: ("__call__",),
+        flow_engine: ("observe_flow_run_suspension",),
+    }
+    for owner, names in changed.items():
+        for name in names:
+            monkeypatch.setattr(owner, name, getattr(owner, name))
     cache: dict[str, Any] = {}
     monkeypatch.setattr(related, "RESOURCE_CACHE", cache)
     monkeypatch.setattr(warm_spared, "RESOURCE_CACHE", cache)
