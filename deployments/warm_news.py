@@ -13,7 +13,6 @@ import functools
 import threading
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,12 +21,15 @@ from prefect.client.schemas.objects import FlowRun, FlowRunPolicy
 
 _TOLD_AT_THE_BEGIN = {"flow_version", "empirical_policy"}
 
-# A process does not end before its news are told, unless the server is away.
+# Nobody waits longer for a server that does not answer: neither what is told next, nor the end.
 _END_SECONDS = 4.0
 
 
 def tell_only_news(flow_run: FlowRun) -> None:
-    """Do so for the run of this process, until it has entered its first state."""
+    """Do so for the run of this process, of a flow that is async, until it has asked to be running.
+
+    Another flow's engine has a client of its own kind, which is left as it is.
+    """
     clients: Any = PrefectClient
     give_name, update = clients.set_flow_run_name, clients.update_flow_run
     enter_state = clients.set_flow_run_state
@@ -37,6 +39,7 @@ def tell_only_news(flow_run: FlowRun) -> None:
     async def keep_or_name(client: PrefectClient, flow_run_id: UUID, name: str) -> Any:
         if news.is_of(flow_run_id):
             return news.keep(name=name)
+        await news.all_told()
         return await give_name(client, flow_run_id, name)
 
     @functools.wraps(update)
@@ -50,6 +53,7 @@ def tell_only_news(flow_run: FlowRun) -> None:
 
     @functools.wraps(enter_state)
     async def enter_and_tell(client: PrefectClient, *arguments: Any, **options: Any) -> Any:
+        await news.all_told()
         entered = await enter_state(client, *arguments, **options)
         news.tell()
         return entered
@@ -93,15 +97,15 @@ class _News:
         if not self._kept:
             return
         news, self._kept = self._kept, {}
-        told = partial(copy_context().run, _tell, self._run_id, news)
+        told = functools.partial(copy_context().run, _tell, self._run_id, news)
         self._telling = threading.Thread(target=told, name="news", daemon=True)
         self._telling.start()
         atexit.register(self._telling.join, _END_SECONDS)
 
     async def all_told(self) -> None:
         """Wait until nothing is being told: what is told next may not be overtaken."""
-        if self._telling is not None:
-            await asyncio.to_thread(self._telling.join)
+        if self._telling is not None and self._telling.is_alive():
+            await asyncio.to_thread(self._telling.join, _END_SECONDS)
 
 
 def _tell(flow_run_id: UUID, news: dict[str, Any]) -> None:

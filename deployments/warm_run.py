@@ -105,7 +105,8 @@ def _settings(names: list[str]) -> Iterator[None]:
 def _spare_requests(flow: Flow[..., Any], flow_run: FlowRun, payload: dict[str, Any]) -> None:
     """Know and do beforehand what the engine would ask the server, or a step a database, for."""
     warm_spared.watch_for_suspension_beside()
-    warm_news.tell_only_news(flow_run)
+    if flow.isasync:
+        warm_news.tell_only_news(flow_run)
     if known := payload.get("known"):
         warm_spared.take_blocks(known["blocks"])
         warm_spared.know_related(flow_run, {**known, "deployment": payload["deployment"]})

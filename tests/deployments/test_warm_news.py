@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Running
+from prefect.states import Running, Suspended
 
 from deployments import warm_news
 
@@ -135,15 +135,44 @@ async def test_retries_that_are_news_are_told_before_they_could_be_needed(server
     assert running == "Running"
 
 
-async def test_another_word_of_the_run_does_not_overtake_its_news(server: Server) -> None:
+@pytest.mark.parametrize("method", ["update_flow_run", "set_flow_run_name"])
+async def test_another_word_of_the_run_does_not_overtake_its_news(
+    server: Server, method: str
+) -> None:
     engine = Engine(_run("7", 0))
     server.may_answer.clear()
     await engine.begin("7", 0, "refund-1")
-    waiting = asyncio.create_task(engine.client.update_flow_run(engine.run.id, name="approve?"))
+    tell = getattr(engine.client, method)
+    waiting = asyncio.create_task(tell(engine.run.id, name="approve?"))
     await asyncio.wait([waiting], timeout=0)
     server.may_answer.set()
     await waiting
     assert [told["name"] for told in server.told[1:]] == ["refund-1", "approve?"]
+
+
+async def test_a_run_does_not_lie_down_before_its_news_are_told(server: Server) -> None:
+    engine = Engine(_run("7", 0))
+    server.may_answer.clear()
+    await engine.begin("7", 0, "refund-1")
+    suspending: Any = engine.client.set_flow_run_state(engine.run.id, Suspended(), force=False)
+    waiting = asyncio.create_task(suspending)
+    await asyncio.wait([waiting], timeout=0)
+    server.may_answer.set()
+    await waiting
+    assert server.told == ["Running", {"of": engine.run.id, "name": "refund-1"}, "Suspended"]
+
+
+async def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_news, "_END_SECONDS", 0.01)
+    engine = Engine(_run("7", 0))
+    server.may_answer.clear()
+    await engine.begin("7", 0, "refund-1")
+    await engine.client.update_flow_run(engine.run.id, name="approve?")
+    assert server.told == ["Running", {"of": engine.run.id, "name": "approve?"}]
+    server.may_answer.set()
+    assert server.answered.wait(30)
 
 
 async def test_a_run_that_has_begun_is_named_at_once(server: Server) -> None:

@@ -174,7 +174,7 @@ def test_what_a_worker_knows_reaches_its_run(
     payload = _started(server, monkeypatch, run, BLOCK)
 
     cache = _in_a_process_of_its_own(monkeypatch)
-    flow: Any = SimpleNamespace(result_storage=None, flow_run_name=None)
+    flow: Any = SimpleNamespace(result_storage=None, flow_run_name=None, isasync=True)
     warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
     client: Any = None
     found = SyncPrefectClient.read_block_document_by_name(
@@ -198,10 +198,22 @@ def test_only_a_run_that_lay_down_passes_over_what_was_done(
     _in_a_process_of_its_own(monkeypatch)
     before = Task.__call__
     storage = LedgerStorage(connector=connector("sqlite:///:memory:"))
-    flow: Any = SimpleNamespace(result_storage=storage, flow_run_name=None)
+    flow: Any = SimpleNamespace(result_storage=storage, flow_run_name=None, isasync=True)
     monkeypatch.setattr(books, "connect", lambda _: None)
     warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
     assert (Task.__call__ is not before) == is_resuming
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_only_the_client_of_a_flow_that_is_async_tells_its_news_later(
+    server: Server, monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+) -> None:
+    payload = _started(server, monkeypatch, _run())
+    _in_a_process_of_its_own(monkeypatch)
+    before = PrefectClient.set_flow_run_name
+    flow: Any = SimpleNamespace(result_storage=None, flow_run_name=None, isasync=is_async)
+    warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
+    assert (PrefectClient.set_flow_run_name is not before) == is_async
 
 
 @pytest.mark.parametrize("error", [ObjectNotFound(ValueError("queue")), ValueError("no JSON")])
