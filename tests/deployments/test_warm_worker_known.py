@@ -174,8 +174,7 @@ def test_what_a_worker_knows_reaches_its_run(
     payload = _started(server, monkeypatch, run, BLOCK)
 
     cache = _in_a_process_of_its_own(monkeypatch)
-    flow: Any = SimpleNamespace(result_storage=None, flow_run_name=None, isasync=True)
-    warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
+    _spare(payload)
     client: Any = None
     found = SyncPrefectClient.read_block_document_by_name(
         client, name="word", block_type_slug="secret"
@@ -198,9 +197,8 @@ def test_only_a_run_that_lay_down_passes_over_what_was_done(
     _in_a_process_of_its_own(monkeypatch)
     before = Task.__call__
     storage = LedgerStorage(connector=connector("sqlite:///:memory:"))
-    flow: Any = SimpleNamespace(result_storage=storage, flow_run_name=None, isasync=True)
     monkeypatch.setattr(books, "connect", lambda _: None)
-    warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
+    _spare(payload, result_storage=storage)
     assert (Task.__call__ is not before) == is_resuming
 
 
@@ -211,8 +209,7 @@ def test_only_the_client_of_a_flow_that_is_async_tells_its_news_later(
     payload = _started(server, monkeypatch, _run())
     _in_a_process_of_its_own(monkeypatch)
     before = PrefectClient.set_flow_run_name
-    flow: Any = SimpleNamespace(result_storage=None, flow_run_name=None, isasync=is_async)
-    warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
+    _spare(payload, isasync=is_async)
     assert (PrefectClient.set_flow_run_name is not before) == is_async
 
 
@@ -225,6 +222,14 @@ def test_a_run_that_cannot_be_told_starts_all_the_same(
 
     monkeypatch.setattr(server, "read_work_queue", fail)
     assert "known" not in _started(server, monkeypatch, _run())
+
+
+def _spare(
+    payload: dict[str, Any], *, result_storage: LedgerStorage | None = None, isasync: bool = True
+) -> None:
+    """Begin a run of a flow as its process does."""
+    flow: Any = SimpleNamespace(result_storage=result_storage, flow_run_name=None, isasync=isasync)
+    warm_run._spare_requests(flow, FlowRun.model_validate(payload["flow_run"]), payload)
 
 
 def _in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
