@@ -3,6 +3,7 @@
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,11 @@ def desk(shop: Sandbox, empty_ledger: Path, monkeypatch: pytest.MonkeyPatch) -> 
             yield World(client, shop)
     books._engine.cache_clear()
     dispose_engines()
+
+
+@pytest.fixture
+def stopped_clock(desk: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still in the ledger, so that no bucket fills up while a slow machine knocks."""
+    at = desk.ledger.clock()
+    ledger = replace(desk.ledger, clock=lambda: at)
+    monkeypatch.setattr(books, "ledger", lambda: ledger)

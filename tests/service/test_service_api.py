@@ -202,6 +202,7 @@ def test_a_revoked_key_opens_nothing(desk: World) -> None:
     assert desk.client.get("/refunds", headers=key).status_code == 401
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_machine_that_asks_too_often_is_told_when_to_come_back(desk: World) -> None:
     key = desk.key(Scope.READ)
     answers = [desk.client.get("/refunds?limit=1", headers=key) for _ in range(400)]

@@ -94,6 +94,7 @@ def test_the_sign_in_form_cannot_be_sent_from_elsewhere(desk: World) -> None:
     assert "too old" in answer.text
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_passwords_cannot_be_tried_for_ever(desk: World) -> None:
     accounts.set_password(desk.ledger, "ann", PASSWORD)
     browser = desk.browser()
@@ -172,6 +173,7 @@ def test_a_form_that_comes_after_the_session_ended_leads_to_the_inbox(desk: Worl
     assert answer.headers["Location"] == "/sign-in?next=/inbox"
 
 
+@pytest.mark.usefixtures("stopped_clock")
 def test_a_stolen_session_decides_no_faster_than_a_person_and_can_still_be_ended(
     desk: World,
 ) -> None:
