@@ -14,13 +14,9 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.house.patience import PATIENCE_SECONDS
+
 RETAIL = Path(__file__).parents[2] / "sandbox" / "retail"
-
-# A cold start takes 15–25 s on two quiet cores; a busy machine gets ten times that.
-START_SECONDS = 240
-
-# What one refund may take on a busy machine; a quiet one needs a second.
-REFUND_SECONDS = 180
 
 
 def free_ports() -> int:
@@ -66,7 +62,7 @@ class Stack:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=START_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -80,7 +76,7 @@ class Stack:
                 env=self.environment,
                 stdout=log,
                 stderr=log,
-                timeout=START_SECONDS,
+                timeout=PATIENCE_SECONDS,
                 check=False,
             )
         assert done.returncode == 0, (self.home / "start.log").read_text()[-3000:]
@@ -115,7 +111,7 @@ class Stack:
 
     def until(self, refund_id: str, **expected: str) -> dict[str, Any]:
         """Wait until the refund is as expected."""
-        deadline = time.monotonic() + REFUND_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             shown = self.show(refund_id)
             if all(shown[name] == value for name, value in expected.items()):
@@ -124,7 +120,7 @@ class Stack:
 
     def until_refused(self, refund_id: str, why: str) -> None:
         """Wait until an answer was refused and the refund's run waits for another one."""
-        deadline = time.monotonic() + REFUND_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             [document] = map(json.loads, self.refunds("history", refund_id, "--json").splitlines())
             told = [e["event"] for e in document["events"] if e["data"].get("why") == why]
@@ -141,7 +137,7 @@ class Stack:
     def until_no_run_is_executing(self) -> None:
         """Wait until the worker has no child but its template process."""
         pid = json.loads((self.home / "up.json").read_text())["pids"]["worker"]
-        deadline = time.monotonic() + REFUND_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             with contextlib.suppress(psutil.NoSuchProcess):
                 templates = psutil.Process(pid).children()

@@ -8,6 +8,7 @@ from playwright.sync_api import Locator, Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.browser.stack import Stack, paid, reviews
+from tests.house.patience import PATIENCE_SECONDS
 from tests.service.chromium import give_name_and_password
 
 # A person gives up after a few tries; Prefect's own patience with its database is a minute.
@@ -129,7 +130,7 @@ def test_two_doors_at_once_pay_once(stack: Stack) -> None:
         )
         for person in ("Alice", "Bob")
     ]
-    assert [door.wait(timeout=120) for door in doors] == [0, 0]
+    assert [door.wait(timeout=PATIENCE_SECONDS) for door in doors] == [0, 0]
     stack.until(request["refund_id"], outcome="PAID")
     assert len(paid(stack, request["refund_id"])) == 1
 

@@ -27,6 +27,7 @@ from tests.chaos.chaos_boundaries import NEEDS_A_PERSON, SLOW, TIMEOUT_AFTER, Bo
 from tests.chaos.chaos_holds import Holds
 from tests.chaos.chaos_matrix import VICTIMS, Column
 from tests.chaos.chaos_stack import ChaosStack, until
+from tests.house.patience import PATIENCE_SECONDS
 
 _FINAL = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 
@@ -119,7 +120,7 @@ def _decided(stack: ChaosStack, cell: Cell) -> Iterator[str]:
     """All are approved and claimed, and nobody goes on yet; gives the burst's id."""
     with stack.frozen("worker"):
         with _door(stack, cell) as door:
-            assert door.wait(timeout=120) == 0
+            assert door.wait(timeout=PATIENCE_SECONDS) == 0
         [burst_id] = _bursts(stack, cell)
         assert len(_carried(stack, cell)) == _TOGETHER - _BURST_FROM
         yield burst_id

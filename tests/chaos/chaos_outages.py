@@ -20,8 +20,8 @@ import pytest
 
 from refunds.ledger.engine import dispose_engines
 from tasks import books
-from tests.browser.stack import START_SECONDS
 from tests.chaos.chaos_stack import ChaosStack, kill_tree, until
+from tests.house.patience import PATIENCE_SECONDS
 from tests.house.services import Cluster
 
 # How long something stays away. CI takes seconds, with clients that give up as much sooner; ten
@@ -29,10 +29,6 @@ from tests.house.services import Cluster
 _SCALED = 15.0
 OUTAGE_SECONDS = float(os.environ.get("REFUNDS_CHAOS_OUTAGE_SECONDS", _SCALED))
 IS_SCALED = OUTAGE_SECONDS == _SCALED
-
-
-# Interrupted runs are replaced within a minute; a busy machine gets four.
-_END_SECONDS = 240.0
 
 
 class OutageStack(ChaosStack):
@@ -60,7 +56,7 @@ class OutageStack(ChaosStack):
                 [*self.command, "up"], env=self.environment, stdout=log, stderr=log
             )
         addresses = self.home / "up.json"
-        until(lambda: addresses.exists() or self._process_ended(), "it is up", START_SECONDS)
+        until(lambda: addresses.exists() or self._process_ended(), "it is up")
         assert addresses.exists(), (self.home / "start.log").read_text()[-3000:]
 
     def down(self) -> None:
@@ -72,7 +68,7 @@ class OutageStack(ChaosStack):
         """SIGTERM, as from an operating system that shuts down; returns the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(START_SECONDS)
+        return self._process.wait(PATIENCE_SECONDS)
 
     def _process_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
@@ -132,7 +128,6 @@ class OutageStack(ChaosStack):
         until(
             lambda: all(self.row(refund_id)["outcome"] for refund_id in refund_ids),
             f"{', '.join(refund_ids)} end",
-            _END_SECONDS,
         )
         assert {self.row(refund_id)["outcome"] for refund_id in refund_ids} == {"PAID"}
         for refund_id in refund_ids:

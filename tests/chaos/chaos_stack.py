@@ -28,16 +28,15 @@ from refunds.verify import verify
 from sandbox.testing import customer_record, order_record
 from tasks import books, runs
 from tests.browser.stack import Stack
+from tests.house.patience import PATIENCE_SECONDS
 
-# A refund takes a second on a quiet machine, a stack that starts anew half a minute.
-_PATIENCE_SECONDS = 150.0
 # Watching costs the stack something: ten looks a second find a process within its hold.
 _LOOK_SECONDS = 0.1
 
 
-def until(condition: Callable[[], Any], what: str, patience_seconds: float = 0) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """Wait for a condition to hold and return its value; fail after the patience."""
-    deadline = time.monotonic() + (patience_seconds or _PATIENCE_SECONDS)
+    deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(httpx.TransportError, psycopg.OperationalError):
             if found := condition():

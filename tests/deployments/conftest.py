@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from warm_worker_world import START_SECONDS, World, until
+from warm_worker_world import World, until
 
 # Clear of the ports that `refunds up` uses (4200 and up) and of ephemeral ones.
 _FIRST_PORT = 4850
@@ -59,7 +59,7 @@ def prefect_api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             return False
 
     try:
-        until(is_healthy, "the Prefect server answers", START_SECONDS)
+        until(is_healthy, "the Prefect server answers")
     except AssertionError as error:
         error.add_note((home / "server.log").read_text(errors="replace")[-3000:])
         raise

@@ -15,10 +15,9 @@ from typing import Any
 
 import httpx
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.house.patience import PATIENCE_SECONDS
 
-# A stack starts in 15 s on two idle cores; tests share theirs. Nothing here is about speed.
-PATIENCE_SECONDS = 120.0
+REPOSITORY = Path(__file__).parents[2]
 
 _FLOW = '''\
 """Stand-in for flows/{name}.py."""

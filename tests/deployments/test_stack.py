@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from stack_world import PATIENCE_SECONDS, Launcher, build_project, until
+from stack_world import Launcher, build_project, until
+
+from tests.house.patience import PATIENCE_SECONDS
 
 # Clear of the ports that `refunds up` uses (4200 and up) and of ephemeral ones.
 _FIRST_PORT = 4650

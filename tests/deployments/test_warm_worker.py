@@ -19,6 +19,7 @@ from deployments.process_identity import ProcessIdentity
 from deployments.warm_worker_recovery import claim
 from refunds.ledger import LedgerStorage, connector, migrate
 from refunds.process_birth import birth
+from tests.house.patience import PATIENCE_SECONDS
 
 
 def test_a_run_is_forked_from_the_template_and_an_event_starts_it(world: World) -> None:
@@ -217,7 +218,7 @@ def test_a_drained_worker_lets_its_runs_finish(world: World) -> None:
     worker.send_signal(signal.SIGTERM)
     waiting = world.submit("trace")
     run.let_go()
-    worker.wait(60)
+    worker.wait(PATIENCE_SECONDS)
     assert run.state().is_completed()
     assert waiting.state().is_scheduled()
 
@@ -229,7 +230,7 @@ def test_a_run_that_outlasts_the_drain_goes_on_with_the_next_worker(
     run = world.submit("linger")
     first = run.pid()
     worker.send_signal(signal.SIGTERM)
-    worker.wait(60)
+    worker.wait(PATIENCE_SECONDS)
     assert is_gone(first)
     assert run.state().name == "AwaitingRetry"
     world.start_worker()

@@ -35,6 +35,7 @@ from deployments.process_identity import ProcessIdentity
 from deployments.template import Template, TemplateBrokenError, TemplateOrder
 from deployments.warm_run import preloaded_flow
 from deployments.warm_worker_endings import Attempt, Wish, is_left_by
+from tests.house.patience import PATIENCE_SECONDS
 
 _HERE = Path(__file__).parent
 
@@ -243,7 +244,7 @@ def test_a_broken_event_stream_is_taken_up_again(
                 logging.getLogger(__name__),
             )
         )
-        found: UUID = await asyncio.wait_for(cancelled, 10)
+        found: UUID = await asyncio.wait_for(cancelled, PATIENCE_SECONDS)
         listening.cancel()
         return found
 

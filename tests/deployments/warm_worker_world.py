@@ -25,15 +25,9 @@ from prefect.states import Cancelling, Suspended
 from prefect.workers.process import ProcessWorker
 
 from deployments.warm_worker_type import WarmProcessWorker
+from tests.house.patience import PATIENCE_SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
-
-# A worker starts in 4 s on an idle machine, a run in half a second; tests share two
-# cores with others. Nothing here is about speed.
-PATIENCE_SECONDS = 60.0
-
-# A server writes its database first: ten seconds of one idle core.
-START_SECONDS = 200.0
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:

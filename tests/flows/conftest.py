@@ -26,9 +26,7 @@ from sandbox.process import SandboxProcess
 from tasks import books, coupons, crm, logistics, notices, payments
 from tasks import http as tasks_http
 from tests.flows.flows_world import World, policy_file
-
-# A server starts in ten seconds on an idle machine.
-_PATIENCE_SECONDS = 120.0
+from tests.house.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -129,7 +127,7 @@ def _until_answers(url: str) -> None:
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"still not so: {what}")

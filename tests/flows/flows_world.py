@@ -32,10 +32,7 @@ from refunds.verify import rules
 from refunds.verify.dossiers import read_all
 from sandbox.testing import customer_record, order_record
 from tasks import books, runs
-
-# A step takes a tenth of a second on an idle machine; tests share two cores with others.
-# Nothing here is about speed.
-_PATIENCE_SECONDS = 30.0
+from tests.house.patience import PATIENCE_SECONDS
 
 _numbers = itertools.count(1)
 
@@ -54,7 +51,7 @@ _SWEEP = (
 
 async def until(condition: Callable[[], Any], what: str) -> Any:
     """Wait for a condition to hold and return its value; fail after the patience."""
-    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     while asyncio.get_running_loop().time() < deadline:
         found = condition()
         if asyncio.iscoroutine(found):
@@ -143,7 +140,7 @@ class World:
     async def run(self, request: RefundRequest) -> State[Any]:
         """Carry a refund as far as it goes without anybody; returns the run's last state."""
         state: State[Any] = await asyncio.wait_for(
-            refund(request, return_state=True), _PATIENCE_SECONDS
+            refund(request, return_state=True), PATIENCE_SECONDS
         )
         return state
 
@@ -191,7 +188,7 @@ class World:
 
     async def end_of(self, task: asyncio.Task[State[Any]]) -> State[Any]:
         """The last state of a run that was started."""
-        return await asyncio.wait_for(asyncio.shield(task), _PATIENCE_SECONDS)
+        return await asyncio.wait_for(asyncio.shield(task), PATIENCE_SECONDS)
 
     def start_elsewhere(self, request: RefundRequest) -> subprocess.Popen[str]:
         """Carry a refund in a process of its own."""
@@ -217,7 +214,7 @@ class World:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        out, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_SECONDS)
+        out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
         found: dict[str, int] = json.loads(out.splitlines()[-1])
         return found
 

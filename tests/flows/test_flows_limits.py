@@ -17,13 +17,11 @@ import pytest
 from deployments.setup import set_up
 from refunds.settings import Limit, Settings
 from tests.flows.flows_world import World
+from tests.house.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
 _AT_ONCE = 3
-
-# A slot comes free as soon as all of a wave are there; a busy machine gets a minute.
-_PATIENCE_SECONDS = 60
 
 # Calls from a process of its own, each until it gets its turn, or once.
 _CALLS = """
@@ -62,7 +60,7 @@ class Counter:
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 with counter.counted():
-                    counter._gate.wait(_PATIENCE_SECONDS)
+                    counter._gate.wait(PATIENCE_SECONDS)
                 self.send_response(200)
                 self.send_header("Content-Length", "2")
                 self.end_headers()

@@ -21,11 +21,10 @@ import psutil
 import yaml  # type: ignore[import-untyped]  # its stubs are one more package to pin
 
 from deployments.stack_environment import PROJECT
+from tests.house.patience import PATIENCE_SECONDS
 
 COMPOSE = PROJECT / "deployments" / "compose"
 
-# Two servers, loops and workers start side by side on two cores.
-_PATIENCE_SECONDS = 180.0
 # The longest that compose.yaml gives a service to end, and a little more.
 _GRACE_SECONDS = 45.0
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
@@ -53,7 +52,7 @@ def filled_in(text: str, variables: Mapping[str, str]) -> str:
 
 def until(condition: Callable[[], Any], what: str) -> Any:
     """Wait for a condition to hold and return its value."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if found := condition():
             return found
@@ -136,7 +135,7 @@ class Composed:
     def done(self, service: str, **changes: str) -> None:
         """Run a service that ends, such as a migration, and see that it ended well."""
         self.start(service, **changes)
-        status = self._running.pop(service).wait(_PATIENCE_SECONDS)
+        status = self._running.pop(service).wait(PATIENCE_SECONDS)
         assert status == 0, (self.home / f"{service}.log").read_text()[-4_000:]
 
     def kill(self, name: str) -> None:
@@ -146,7 +145,7 @@ class Composed:
         for pid in (process.pid, *(member.pid for member in family)):
             os.kill(pid, signal.SIGKILL)
         process.wait()
-        psutil.wait_procs(family, timeout=_PATIENCE_SECONDS)
+        psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
 
     def stop(self, name: str) -> None:
         """Stop a service as Compose does."""

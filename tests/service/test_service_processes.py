@@ -18,12 +18,10 @@ from starlette.testclient import TestClient
 from refunds import links
 from refunds.ledger.access import accounts
 from tests.browser.stack import free_ports
+from tests.house.patience import PATIENCE_SECONDS
 from tests.service.service_world import PASSWORD, Browser, World, review
 
 PROJECT = Path(__file__).parents[2]
-
-# A process imports everything anew: three seconds on a quiet machine.
-_PATIENCE_SECONDS = 120.0
 
 
 class Doors:
@@ -65,7 +63,7 @@ def doors(desk: World) -> Iterator[Doors]:
 
 
 def _until_it_answers(address: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             httpx2.get(f"{address}/health/ready").raise_for_status()
