@@ -6,7 +6,6 @@ It does what `python -m prefect.engine` does, with the flow that is already impo
 from __future__ import annotations
 
 import atexit
-import itertools
 import json
 import logging
 import os
@@ -188,12 +187,15 @@ def _imported_module(place: str, directory: Path) -> Any:
     wanted = (directory / place).resolve()
     usual = sys.modules.get(".".join(Path(place).with_suffix("").parts))
     # By its usual name first: to look at a thousand modules copies the memory that they are in.
-    for module in itertools.chain([usual], list(sys.modules.values())):
-        path = getattr(module, "__file__", None)
-        # Names first: resolving the paths of a thousand modules would take 10 ms.
-        if path and path.endswith(wanted.name) and Path(path).resolve() == wanted:
-            return module
-    return None
+    if _is_from(usual, wanted):
+        return usual
+    return next((module for module in [*sys.modules.values()] if _is_from(module, wanted)), None)
+
+
+def _is_from(module: Any, wanted: Path) -> bool:
+    path = getattr(module, "__file__", None)
+    # Names first: resolving the paths of a thousand modules would take 10 ms.
+    return bool(path and path.endswith(wanted.name) and Path(path).resolve() == wanted)
 
 
 def _code_directory(deployment: DeploymentResponse) -> Path | None:

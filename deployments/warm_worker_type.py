@@ -235,7 +235,8 @@ class WarmProcessWorker(BaseWorker[WarmJobConfiguration, WarmJobVariables, WarmW
                 self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
             if not self._submitting_flow_run_ids:
                 self._idle.set()
-            # The freed slot is for the next run, now.
+            # The freed slot is for the next run, now; or for this one, resumed before its process
+            # was gone: a poll leaves out what is in hand.
             self._wake.set()
 
     def _cancel_soon(self, flow_run_id: UUID) -> None:

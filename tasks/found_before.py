@@ -4,6 +4,7 @@ The run's steps of a round find their results by key, as if it had taken them it
 by the facts that the verdict was reached on and that a person was asked about.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,12 +17,19 @@ from refunds.models import RefundRequest
 from refunds.settings import settings
 
 
-def results(ledger: Ledger, request: RefundRequest) -> dict[str, bytes]:
-    """The results of every round of a refund, by step key, as Prefect stores them."""
+def results(
+    ledger: Ledger, request: RefundRequest, further: Mapping[str, Any] | None = None
+) -> dict[str, bytes]:
+    """The results of every round of a refund, by step key, as Prefect stores them.
+
+    `further` are those of steps after the last assessment, likewise by key.
+    """
+    by_key: dict[str, Any] = {}
+    for found in assessed.rounds(ledger, [request])[request.refund_id]:
+        by_key |= _by_key(found)
     return {
         key: _store().create_result_record(value, key=key).serialize()
-        for found in assessed.rounds(ledger, [request])[request.refund_id]
-        for key, value in _by_key(found).items()
+        for key, value in (by_key | dict(further or {})).items()
     }
 
 

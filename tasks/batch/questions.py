@@ -37,13 +37,14 @@ async def ask_people(chunk: Chunk, form: Form) -> int:
     asked = chunk.at(Turn.ASK)
     await own_runs.create(asked, lambda road: _sleeper(road, form))
     sent = await _send_cards(chunk, [road for road in asked if road.own_run_id])
-    for refund_id in sent.outputs:
+    for refund_id, receipt in sent.outputs.items():
         road = chunk.roads[refund_id]
         level = _first_level(road)
         step = every_time("record_approval", **_put(road))
         answer = Answer(decision=None, begun=1)
         wait = f"approval-{road.round}-{level}"
-        await resting.lie_down(road, Rest(wait, level.until, step, answer))
+        done = {_key_of_level(road, "send_card"): receipt}
+        await resting.lie_down(road, Rest(wait, level.until, step, answer, done=done))
     await asides.put_aside(chunk, sent.errors)
     asides.leave_for_later(road for road in asked if road.own_run_id is None)
     return len(asked)
@@ -109,8 +110,11 @@ def _request_approval(ledger: Ledger, road: Road) -> ApprovalRequest:
 
 def _once_a_level(road: Road, name: str) -> Step:
     """A step that is done once a round and a level."""
-    attempt = f"{road.round}:{_first_level(road)}"
-    return Step(name, key_of(road.refund_id, name, attempt), _put(road))
+    return Step(name, _key_of_level(road, name), _put(road))
+
+
+def _key_of_level(road: Road, name: str) -> str:
+    return key_of(road.refund_id, name, f"{road.round}:{_first_level(road)}")
 
 
 def _put(road: Road) -> dict[str, object]:

@@ -1,7 +1,9 @@
 """How a refund of a batch lies down: for a person in a run of its own, for a clock in none."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from refunds.errors import StaleRunner, StepRetryable
 from refunds.ledger import Ledger, Page, effects, leases, storage, waits
@@ -15,13 +17,17 @@ from tasks.batch.writer import write
 
 @dataclass(frozen=True)
 class Rest:
-    """A wait for a person: its name, until when, and the step of the chain that begins it."""
+    """A wait for a person: its name, until when, and the step of the chain that begins it.
+
+    `done` are the results, by key, of what the batch did for the question after the assessment.
+    """
 
     wait: str
     until: datetime | None
     step: Step
     output: Answer | Standstill
     attention: str | None = None
+    done: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def lie_down(road: Road, rest: Rest) -> None:
@@ -61,7 +67,7 @@ def wait_for_gateway(ledger: Ledger, road: Road, step: Step) -> str | None:
 
 def _lie_down(ledger: Ledger, road: Road, rest: Rest) -> None:
     """The refund's own run, its wait and the lease given back: all of it or nothing."""
-    found = found_before.results(ledger, road.request)
+    found = found_before.results(ledger, road.request, rest.done)
     with ledger.page(road.refund_id, road.fence) as page:
         storage.keep(page.connection, found, page.now)
         if rest.attention is not None:

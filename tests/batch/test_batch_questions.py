@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import sqlalchemy as sa
+from prefect._internal.result_records import ResultRecord
+from prefect.context import TaskRunContext
 
 from refunds.authority import Person
-from refunds.ledger import people
-from refunds.models import RefundRequest
+from refunds.ledger import approvals, effects, people, schema
+from refunds.models import Case, RefundRequest
 from refunds.policy_file import DEFAULT_POLICY_FILE
 from refunds.settings import settings
-from tasks import notifier
+from tasks import cards, notifier, steps
+from tasks.json_systems import receipt
 from tests.batch.batch_world import World
 from tests.tasks.messenger import Messenger
 from tests.tasks.model_server import ModelServer, Said, asked_by_us
@@ -83,6 +89,24 @@ def test_a_levels_messenger_gets_a_batchs_question_once_and_the_inbox_where_it_f
     assert keys_of(world, failed) == {"send_card:1:team"}
     assert world.states() == {"awaiting_approval": 3}
     assert world.broken() == []
+
+
+def test_a_persons_run_finds_by_the_steps_own_key_the_card_that_its_batch_sent(
+    world: World,
+) -> None:
+    [request] = world.requests(1, "card", goodwill_minor=9_000)
+    world.carry(world.take_together([request]))
+    asked = approvals.asked(world.ledger, request.refund_id, 1)
+    assert asked is not None
+    step = cast("TaskRunContext", SimpleNamespace(task=cards.send_card))
+    case = Case(request=request, round=1, order=None)
+    key = steps.by_round_and_level(step, {"case": case, "level": asked.levels[0]})
+    with world.ledger.reading() as connection:
+        query = sa.select(schema.results.c.content).where(schema.results.c.key == key)
+        stored = connection.execute(query).scalar_one()
+    sent = effects.read(world.ledger, key)
+    assert sent is not None
+    assert ResultRecord.deserialize(stored).result == receipt(sent)
 
 
 def test_what_a_model_said_is_heard_though_it_is_switched_off_meanwhile(
