@@ -23,19 +23,15 @@ from prefect.types._datetime import now
 # As long as Prefect itself waits for the end of its watch, and for the thread that it is in.
 _END_SECONDS = 4.0
 
-# A refund takes less, and a server that has to make a connection for each answers later.
-_UNWATCHED_SECONDS = 2.0
-
 Watch = Callable[..., AbstractContextManager[None]]
 
 
 def watch_for_suspension_beside() -> None:
-    """Let runs of this process begin before Prefect's watch for their suspension does.
+    """Let runs of this process begin while Prefect's watch for their suspension still connects.
 
     The engine starts a thread with a connection to the event stream for it, and waits 90 ms until
-    it is there. Here it begins when the run is two seconds old, and most are over by then. A
-    suspension meanwhile is noticed all the same: the watch begins with a look at the run's state,
-    and the engine itself looks when the flow begins.
+    it is there. A suspension meanwhile is noticed all the same: the watch begins with a look at the
+    run's state, and the engine itself looks when the flow begins.
     """
     engine: Any = flow_engine
     engine.observe_flow_run_suspension = _beside(engine.observe_flow_run_suspension)
@@ -48,8 +44,6 @@ def _beside(watch: Watch) -> Watch:
         over = threading.Event()
 
         def watch_until_over() -> None:
-            if over.wait(_UNWATCHED_SECONDS):
-                return
             with watch(*arguments, **options):
                 over.wait()
 

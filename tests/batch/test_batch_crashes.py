@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from refunds.ledger import batches, grouped
 from refunds.models import Outcome
 from tests.batch.batch_world import World
+from tests.house.patience import PATIENCE_SECONDS
 from tests.house.source import ROOT
 
 SEED = 20261125
@@ -30,7 +31,12 @@ def carried_until(moment: int) -> int:
     """Carry the batch in a process that is gone at its n-th transaction or call."""
     command = [sys.executable, "-m", "tests.batch.batch_world", str(moment)]
     done = subprocess.run(
-        command, cwd=ROOT, env=dict(os.environ), capture_output=True, check=False, timeout=120
+        command,
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode in (0, 9), done.stderr.decode()
     return done.returncode

@@ -39,12 +39,7 @@ def keys_of(world: World, requests: list[RefundRequest]) -> set[str]:
 def test_approvers_with_a_contact_get_a_link_of_their_own_from_a_batch_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REFUNDS_LINK_SECRET", "a secret of at least thirty-two characters")
-    settings.cache_clear()
-    ann = Person(
-        person_id="ann", name="Ann", roles=("refund-approvers",), contact="ann@example.com"
-    )
-    people.add(world.ledger, ann, by="admin")
+    _with_a_contact(world, monkeypatch)
     together = world.requests(2, "link", goodwill_minor=9_000)
     prefect_runs = world.carry(world.take_together(together))
     assert world.states() == {"awaiting_approval": 2}
@@ -65,18 +60,7 @@ def test_approvers_with_a_contact_get_a_link_of_their_own_from_a_batch_too(
 def test_a_levels_messenger_gets_a_batchs_question_once_and_the_inbox_where_it_fails(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    messenger = Messenger()
-
-    async def load(_name: str) -> Messenger:
-        return messenger
-
-    monkeypatch.setattr(notifier, "load", load)
-    rules = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
-    first = 'audience = "refund-approvers"\n'
-    assert first in rules
-    mine = settings().home_dir / "policy.toml"
-    mine.parent.mkdir(parents=True, exist_ok=True)
-    mine.write_text(rules.replace(first, f'{first}block = "messenger/team"\n', 1))
+    messenger = _with_a_messenger(monkeypatch)
     told = world.requests(2, "told", goodwill_minor=9_000)
     batch_id = world.take_together(told)
     world.carry(batch_id)
@@ -91,9 +75,14 @@ def test_a_levels_messenger_gets_a_batchs_question_once_and_the_inbox_where_it_f
     assert world.broken() == []
 
 
+@pytest.mark.parametrize("to", ["the inbox", "a person too", "a messenger"])
 def test_a_persons_run_finds_by_the_steps_own_key_the_card_that_its_batch_sent(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
+    if to == "a person too":
+        _with_a_contact(world, monkeypatch)
+    if to == "a messenger":
+        _with_a_messenger(monkeypatch)
     [request] = world.requests(1, "card", goodwill_minor=9_000)
     world.carry(world.take_together([request]))
     asked = approvals.asked(world.ledger, request.refund_id, 1)
@@ -104,7 +93,7 @@ def test_a_persons_run_finds_by_the_steps_own_key_the_card_that_its_batch_sent(
     with world.ledger.reading() as connection:
         query = sa.select(schema.results.c.content).where(schema.results.c.key == key)
         stored = connection.execute(query).scalar_one()
-    sent = effects.read(world.ledger, key)
+    sent = effects.read(world.ledger, f"{key}:block" if to == "a messenger" else key)
     assert sent is not None
     assert ResultRecord.deserialize(stored).result == receipt(sent)
 
@@ -130,6 +119,33 @@ def test_what_a_model_said_is_heard_though_it_is_switched_off_meanwhile(
     reasons = [reason["text"] for reason in world.row("said_00001")["reasons"]]
     assert any("Odd." in reason for reason in reasons), reasons
     assert world.broken() == []
+
+
+def _with_a_contact(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ann is told of each question, with a link of her own."""
+    monkeypatch.setenv("REFUNDS_LINK_SECRET", "a secret of at least thirty-two characters")
+    settings.cache_clear()
+    ann = Person(
+        person_id="ann", name="Ann", roles=("refund-approvers",), contact="ann@example.com"
+    )
+    people.add(world.ledger, ann, by="admin")
+
+
+def _with_a_messenger(monkeypatch: pytest.MonkeyPatch) -> Messenger:
+    """The first level has a messenger."""
+    messenger = Messenger()
+
+    async def load(_name: str) -> Messenger:
+        return messenger
+
+    monkeypatch.setattr(notifier, "load", load)
+    rules = DEFAULT_POLICY_FILE.read_text(encoding="utf-8")
+    first = 'audience = "refund-approvers"\n'
+    assert first in rules
+    mine = settings().home_dir / "policy.toml"
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text(rules.replace(first, f'{first}block = "messenger/team"\n', 1))
+    return messenger
 
 
 def _die(_: object) -> None:

@@ -210,7 +210,7 @@ def _forwarding(answered: tuple[tuple[str, int, str], ...]) -> Iterator[None]:
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
     try:
-        assert ready.wait(timeout=10), "the links have no end"
+        assert ready.wait(timeout=60), "the links have no end"
         yield
     finally:
         stop.set()

@@ -17,8 +17,7 @@ from refunds.ledger import effects
 from tests.browser.stack import free_ports
 from tests.chaos.chaos_stack import ChaosStack, kill_tree, until
 
-# The first one also starts the stack, which takes minutes on a busy machine.
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.slow]
 
 _PAY = "POST /gateway/v1/refunds"
 # A client gives up after twelve seconds: it is in the call for nearly as long.

@@ -18,7 +18,7 @@ from tests.chaos.chaos_network import Network, Worker
 from tests.chaos.chaos_stack import ChaosStack, has_ended, let_the_lease_run_out, until
 from tests.house import services
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.slow]
 
 # What a worker says once it is at work.
 _AT_WORK = "started!"

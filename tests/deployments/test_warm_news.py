@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Running, Suspended
 
 from deployments import warm_news
+from tests.house.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ class Sync:
         self.server = server
 
     def update_flow_run(self, flow_run_id: UUID, **told: Any) -> None:
-        assert self.server.may_answer.wait(30)
+        assert self.server.may_answer.wait(PATIENCE_SECONDS)
         if self.server.is_away:
             self.server.answered.set()
             raise ConnectionError("the server is away")
@@ -123,7 +124,7 @@ async def test_a_name_and_a_version_are_told_together_beside_the_running_flow(
     assert await engine.begin("7", 0, "refund-1") == "entered Running, force=False"
     assert server.told == ["Running"]
     server.may_answer.set()
-    assert server.answered.wait(30)
+    assert server.answered.wait(PATIENCE_SECONDS)
     news = {"of": engine.run.id, "flow_version": "7", "name": "refund-1"}
     assert server.told == ["Running", news]
 
@@ -172,7 +173,7 @@ async def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
     await engine.client.update_flow_run(engine.run.id, name="approve?")
     assert server.told == ["Running", {"of": engine.run.id, "name": "approve?"}]
     server.may_answer.set()
-    assert server.answered.wait(30)
+    assert server.answered.wait(PATIENCE_SECONDS)
 
 
 async def test_a_run_that_has_begun_is_named_at_once(server: Server) -> None:
@@ -195,6 +196,6 @@ async def test_a_run_goes_on_when_its_news_cannot_be_told(server: Server) -> Non
     engine = Engine(_run("7", 0))
     server.is_away = True
     await engine.begin("7", 0, "refund-1")
-    assert server.answered.wait(30)
+    assert server.answered.wait(PATIENCE_SECONDS)
     await engine.client.update_flow_run(engine.run.id, name="approve?")
     assert server.told == ["Running", {"of": engine.run.id, "name": "approve?"}]

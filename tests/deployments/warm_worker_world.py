@@ -30,9 +30,9 @@ from tests.house.patience import PATIENCE_SECONDS
 REPOSITORY = Path(__file__).parents[2]
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+def until(condition: Callable[[], Any], what: str) -> Any:
     """Wait for a condition to hold and return its value; fail after the patience."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if value := condition():
             return value

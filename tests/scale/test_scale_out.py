@@ -10,8 +10,7 @@ from refunds.models import Outcome, State
 from tests.scale.composed import until
 from tests.scale.scale_world import World, scaled_out
 
-# Ten processes start in the first one's time: 40 s on two idle cores, minutes on busy ones.
-pytestmark = [pytest.mark.postgresql, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.slow]
 
 # So many at once go together.
 _TOGETHER = tuple(f"batch_{number:02}" for number in range(1, 13))
