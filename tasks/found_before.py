@@ -17,19 +17,20 @@ from refunds.models import RefundRequest
 from refunds.settings import settings
 
 
-def results(
-    ledger: Ledger, request: RefundRequest, further: Mapping[str, Any] | None = None
-) -> dict[str, bytes]:
-    """The results of every round of a refund, by step key, as Prefect stores them.
+def results(ledger: Ledger, request: RefundRequest) -> dict[str, bytes]:
+    """The results of every round of a refund, by step key, as Prefect stores them."""
+    return {
+        key: content
+        for found in assessed.rounds(ledger, [request])[request.refund_id]
+        for key, content in as_stored(_by_key(found)).items()
+    }
 
-    `further` are those of steps after the last assessment, likewise by key.
-    """
-    by_key: dict[str, Any] = {}
-    for found in assessed.rounds(ledger, [request])[request.refund_id]:
-        by_key |= _by_key(found)
+
+def as_stored(by_key: Mapping[str, Any]) -> dict[str, bytes]:
+    """Results of steps, by key, in the form in which Prefect stores them."""
     return {
         key: _store().create_result_record(value, key=key).serialize()
-        for key, value in (by_key | dict(further or {})).items()
+        for key, value in by_key.items()
     }
 
 

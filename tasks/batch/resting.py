@@ -67,7 +67,7 @@ def wait_for_gateway(ledger: Ledger, road: Road, step: Step) -> str | None:
 
 def _lie_down(ledger: Ledger, road: Road, rest: Rest) -> None:
     """The refund's own run, its wait and the lease given back: all of it or nothing."""
-    found = found_before.results(ledger, road.request, rest.done)
+    found = found_before.results(ledger, road.request) | found_before.as_stored(rest.done)
     with ledger.page(road.refund_id, road.fence) as page:
         storage.keep(page.connection, found, page.now)
         if rest.attention is not None:

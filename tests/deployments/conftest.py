@@ -17,7 +17,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from warm_worker_world import World, until
+from warm_worker_world import World
+
+from tests.house.patience import until
 
 # Clear of the ports that `refunds up` uses (4200 and up) and of ephemeral ones.
 _FIRST_PORT = 4850

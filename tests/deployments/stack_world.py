@@ -7,15 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.house.patience import PATIENCE_SECONDS
+from tests.house.patience import PATIENCE_SECONDS, until
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -75,16 +74,6 @@ _LAUNCH = (
     "background='background' in sys.argv, sample='sample' in sys.argv, "
     "exit_when_idle='idle' in sys.argv))"
 )
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition to hold and return its value; fail after the patience."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"still not so: {what}")
 
 
 def build_project(directory: Path) -> Path:

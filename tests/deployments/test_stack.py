@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from stack_world import Launcher, build_project, until
+from stack_world import Launcher, build_project
 
-from tests.house.patience import PATIENCE_SECONDS
+from tests.house.patience import PATIENCE_SECONDS, until
 
 # Clear of the ports that `refunds up` uses (4200 and up) and of ephemeral ones.
 _FIRST_PORT = 4650

@@ -13,13 +13,13 @@ import pytest
 from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import StateType
 from prefect.states import Pending
-from warm_worker_world import World, is_gone, until
+from warm_worker_world import World, is_gone
 
 from deployments.process_identity import ProcessIdentity
 from deployments.warm_worker_recovery import claim
 from refunds.ledger import LedgerStorage, connector, migrate
 from refunds.process_birth import birth
-from tests.house.patience import PATIENCE_SECONDS
+from tests.house.patience import PATIENCE_SECONDS, until
 
 
 def test_a_run_is_forked_from_the_template_and_an_event_starts_it(world: World) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,19 +24,9 @@ from prefect.states import Cancelling, Suspended
 from prefect.workers.process import ProcessWorker
 
 from deployments.warm_worker_type import WarmProcessWorker
-from tests.house.patience import PATIENCE_SECONDS
+from tests.house.patience import PATIENCE_SECONDS, until
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition to hold and return its value; fail after the patience."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"still not so: {what}")
 
 
 @dataclass

@@ -7,8 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -26,7 +25,7 @@ from sandbox.process import SandboxProcess
 from tasks import books, coupons, crm, logistics, notices, payments
 from tasks import http as tasks_http
 from tests.flows.flows_world import World, policy_file
-from tests.house.patience import PATIENCE_SECONDS
+from tests.house.patience import until
 
 
 @pytest.fixture
@@ -123,15 +122,7 @@ def _until_answers(url: str) -> None:
         except httpx.TransportError:
             return False
 
-    _until(answers, f"{url} answers")
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still not so: {what}")
-        time.sleep(0.05)
+    until(answers, f"{url} answers")
 
 
 def _first_of_three_ports() -> int:

@@ -10,8 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,16 +47,6 @@ def filled_in(text: str, variables: Mapping[str, str]) -> str:
         raise AssertionError(f"{name} is not set: {rest}")
 
     return _VARIABLE.sub(value, text)
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition to hold and return its value."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"still not so: {what}")
 
 
 def answers(url: str) -> bool:

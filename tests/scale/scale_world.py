@@ -23,7 +23,8 @@ from refunds.scopes import Scope
 from sandbox.process import SandboxProcess
 from sandbox.testing import customer_record, order_record
 from tests.house import services
-from tests.scale.composed import Composed, answers, until
+from tests.house.patience import until
+from tests.scale.composed import Composed, answers
 
 # Clear of the ports that `refunds up` and other tests use, and of ephemeral ones.
 _FIRST_PORT = 6800

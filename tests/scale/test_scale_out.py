@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from refunds.models import Outcome, State
-from tests.scale.composed import until
+from tests.house.patience import until
 from tests.scale.scale_world import World, scaled_out
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.slow]
